@@ -1,0 +1,3 @@
+module github.com/orderflow/orderflow/api
+
+go 1.26.0
