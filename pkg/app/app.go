@@ -1,0 +1,219 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/orderflow/orderflow/pkg/consumer"
+	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/deadletter"
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/inbox"
+	"github.com/orderflow/orderflow/pkg/kafka"
+	"github.com/orderflow/orderflow/pkg/outbox"
+	"github.com/orderflow/orderflow/pkg/service"
+)
+
+// Config is what the common parts take from the environment; a service's configuration embeds it beside service.Base.
+type Config struct {
+	consumer.Config
+	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"336h" desc:"how long a handled message is remembered; longer than the topics keep it, 1h to 8760h"`
+	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
+	InstanceID           string        `env:"INSTANCE_ID" desc:"stable name of this replica, for static membership of its consumer group"`
+}
+
+// Validate names every setting that is out of its range.
+func (c Config) Validate() []error {
+	var errs []error
+	if err := c.Config.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.InboxRetention < time.Hour || c.InboxRetention > 8760*time.Hour {
+		errs = append(errs, fmt.Errorf("INBOX_RETENTION is %s, must be from 1h to 8760h", c.InboxRetention))
+	}
+	if c.IdempotencyRetention < time.Minute || c.IdempotencyRetention > 720*time.Hour {
+		errs = append(errs, fmt.Errorf("IDEMPOTENCY_RETENTION is %s, must be from 1m to 720h", c.IdempotencyRetention))
+	}
+	return errs
+}
+
+// Options is what a service says of itself.
+type Options struct {
+	// Source is the CloudEvents source of what it publishes: "/orderflow/payment".
+	Source string
+	// Key is the name under which logs carry a message's key: "order_id".
+	Key string
+	// Migrations are the service's own tables.
+	Migrations fs.FS
+	// Also are further migrations by name, of packages that only this service uses.
+	Also map[string]fs.FS
+	// Validate checks a message's data against its type's schema.
+	Validate func(typ string, data []byte) error
+	// Sender, if set, takes the place of the Kafka publisher behind the outbox and behind redrives, which it gets: a
+	// service that also sends elsewhere decides by topic.
+	Sender func(*kafka.Publisher) Sender
+}
+
+// Sender sends what leaves the service.
+type Sender interface {
+	outbox.Sender
+	deadletter.Sender
+}
+
+// App is the common parts of one service. Its name is its consumer group.
+type App struct {
+	Runtime     *service.Runtime
+	DB          *database.DB
+	Events      event.Factory
+	Outbox      *outbox.Outbox
+	Publisher   *kafka.Publisher
+	Kafka       kafka.Config
+	Consumer    *consumer.Consumer
+	DeadLetters *deadletter.Store
+	Idempotency *httpapi.Idempotency
+	// Router is where the API is mounted; Start serves it.
+	Router chi.Router
+
+	cfg    Config
+	sender Sender
+}
+
+// purge is how often what has expired is removed, and how many rows at a time.
+const (
+	purgeInterval = time.Minute
+	purgeBatch    = 5000
+)
+
+// New opens the database, brings its tables up to date and makes the parts. Nothing runs before Start.
+func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config, opts Options) (*App, error) {
+	a := &App{
+		Runtime: rt, Events: event.NewFactory(opts.Source), cfg: cfg,
+		Kafka: kafka.Config{Brokers: base.Brokers, ClientID: rt.Name},
+	}
+	err := rt.Await(ctx, "database", func(ctx context.Context) (err error) {
+		a.DB, err = database.Open(ctx, base.DatabaseURL)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	rt.OnStop("database", func(context.Context) error { return a.DB.Close() })
+	rt.Check("database", a.DB.Ping)
+
+	migrations := map[string]fs.FS{
+		"outbox": outbox.Migrations, "inbox": inbox.Migrations, "dead_letters": deadletter.Migrations,
+		"idempotency": httpapi.Migrations, "service": opts.Migrations,
+	}
+	for name, files := range opts.Also {
+		migrations[name] = files
+	}
+	for name, files := range migrations {
+		if files == nil {
+			continue
+		}
+		err := rt.Await(ctx, "migrations", func(ctx context.Context) error { return a.DB.Migrate(ctx, name, files) })
+		if err != nil {
+			return nil, err
+		}
+	}
+	err = rt.Await(ctx, "broker", func(context.Context) (err error) {
+		a.Publisher, err = kafka.NewPublisher(a.Kafka, rt.Logger)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	rt.OnStop("publisher", func(context.Context) error { return a.Publisher.Close() })
+	a.sender = a.Publisher
+	if opts.Sender != nil {
+		a.sender = opts.Sender(a.Publisher)
+	}
+
+	a.Outbox = outbox.New(a.DB, a.Events, outbox.Options{
+		Validate: func(e event.Event) error { return opts.Validate(e.Type, e.Data) }, Logger: rt.Logger,
+	})
+	a.DeadLetters = deadletter.NewStore(a.DB, a.sender, a.Events.Now)
+	a.Idempotency = httpapi.NewIdempotency(cfg.IdempotencyRetention)
+	a.Consumer, err = consumer.New(cfg.Config, consumer.Deps{
+		Group: rt.Name, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
+		Validate: opts.Validate, Key: opts.Key, Logger: rt.Logger, Registry: rt.Registry, Now: a.Events.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.Router, err = httpapi.NewRouter(httpapi.Deps{Logger: rt.Logger, Registry: rt.Registry, Tracer: rt.Tracer})
+	if err != nil {
+		return nil, err
+	}
+	return a, deadletter.Mount(a.Router, a.DeadLetters)
+}
+
+// Start runs the relay, the consumer, the dead-letter index and the upkeep, and serves the router.
+func (a *App) Start(ctx context.Context) error {
+	rt := a.Runtime
+	admin, err := kafka.NewAdmin(a.Kafka)
+	if err != nil {
+		return err
+	}
+	rt.OnStop("broker admin", func(context.Context) error { return admin.Close() })
+	rt.Check("broker", admin.Reachable)
+
+	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
+		Config: a.Kafka, Group: rt.Name, Topics: a.Consumer.Topics(), InstanceID: a.cfg.InstanceID,
+	}, rt.Logger)
+	if err != nil {
+		return err
+	}
+	rt.Check("consumer", func(context.Context) error {
+		if !subscriber.Joined() {
+			return errors.New("not a member of its consumer group")
+		}
+		return a.Consumer.Ready()
+	})
+	rt.Consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
+	rt.Consume("dead-letter index", func(ctx context.Context) error {
+		return deadletter.Index(ctx, a.Kafka, rt.Name, a.DeadLetters, rt.Logger)
+	})
+	rt.Go("relay", a.Outbox.Relay(a.sender, outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
+	rt.Go("upkeep", a.upkeep)
+	rt.HTTP(a.Router)
+	return nil
+}
+
+// upkeep removes what has expired. What fails is tried again in the next round: nothing depends on it.
+func (a *App) upkeep(ctx context.Context) error {
+	tick := time.NewTicker(purgeInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now := a.Events.Now()
+		a.purge(ctx, "inbox", func() (int, error) {
+			return inbox.Purge(ctx, a.DB, now.Add(-a.cfg.InboxRetention), purgeBatch)
+		})
+		a.purge(ctx, "idempotency keys", func() (int, error) {
+			return a.Idempotency.Purge(ctx, a.DB, now, purgeBatch)
+		})
+	}
+}
+
+func (a *App) purge(ctx context.Context, what string, batch func() (int, error)) {
+	for ctx.Err() == nil {
+		n, err := batch()
+		if err != nil {
+			a.Runtime.Logger.WarnContext(ctx, "purge failed, trying again later", "of", what, "error", err)
+		}
+		if n < purgeBatch {
+			return
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/deadletter"
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/observe"
+	"github.com/orderflow/orderflow/pkg/outbox"
+)
+
+// closeTimeout bounds how long a stop waits for the messages at hand; the service's own deadline is shorter or longer
+// as it likes.
+const closeTimeout = 20 * time.Second
+
+// Config is what a team sets of a consumer.
+type Config struct {
+	// MaxAttempts is how often a transient error is tried before the message is dead-lettered.
+	MaxAttempts int `env:"CONSUMER_MAX_ATTEMPTS" envDefault:"3" desc:"attempts at a message before it is dead-lettered, 1 to 100"`
+	// BackoffInitial is the wait before the second attempt; each further wait is twice as long.
+	BackoffInitial time.Duration `env:"CONSUMER_BACKOFF_INITIAL" envDefault:"200ms" desc:"wait before the second attempt, then doubled, 1ms to 1h"`
+	// BackoffMax bounds one wait.
+	BackoffMax time.Duration `env:"CONSUMER_BACKOFF_MAX" envDefault:"10s" desc:"longest wait between two attempts, at least CONSUMER_BACKOFF_INITIAL and at most 1h"`
+}
+
+// Validate names every setting that is out of its range.
+func (c Config) Validate() error {
+	var errs []error
+	if c.MaxAttempts < 1 || c.MaxAttempts > 100 {
+		errs = append(errs, fmt.Errorf("CONSUMER_MAX_ATTEMPTS is %d, must be from 1 to 100", c.MaxAttempts))
+	}
+	if c.BackoffInitial < time.Millisecond || c.BackoffInitial > time.Hour {
+		errs = append(errs, fmt.Errorf("CONSUMER_BACKOFF_INITIAL is %s, must be from 1ms to 1h", c.BackoffInitial))
+	}
+	if c.BackoffMax < c.BackoffInitial || c.BackoffMax > time.Hour {
+		errs = append(errs, fmt.Errorf("CONSUMER_BACKOFF_MAX is %s, must be from CONSUMER_BACKOFF_INITIAL (%s) to 1h", c.BackoffMax, c.BackoffInitial))
+	}
+	return errors.Join(errs...)
+}
+
+// Deps is what a consumer works with.
+type Deps struct {
+	// Group is the consumer group: the name of inbox entries, dead letters and metrics.
+	Group string
+	// DB and Outbox belong to the same database.
+	DB     *database.DB
+	Outbox *outbox.Outbox
+	// DeadLetters is told of redriven letters that have been handled.
+	DeadLetters DeadLetters
+	// Sender puts dead letters on their topic.
+	Sender deadletter.Sender
+	// Validate checks a message's data against its type's schema.
+	Validate func(typ string, data []byte) error
+	// Key is the name under which logs carry the messages' key, "order_id" say.
+	Key      string
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+	Now      func() time.Time
+	// Jitter returns a number in [0, 1); nil means random.
+	Jitter func() float64
+}
+
+// DeadLetters is told when a letter that was redriven has been handled.
+type DeadLetters interface {
+	MarkRedriven(ctx context.Context, tx *database.Tx, id string) error
+}
+
+// HandlerFunc is a message's effect. It may be called again for the same message if its transaction did not commit.
+type HandlerFunc func(ctx context.Context, tx *outbox.Tx, e event.Event) error
+
+// callFunc is what a handler does before the transaction; it returns the effect.
+type callFunc func(ctx context.Context, e event.Event) (HandlerFunc, error)
+
+// Consumer runs the handlers of one consumer group.
+type Consumer struct {
+	cfg      Config
+	deps     Deps
+	handlers map[address]callFunc
+	topics   []string
+	metrics  *metrics
+	running  atomic.Bool
+	// waiting counts the messages that wait for infrastructure to come back.
+	waiting atomic.Int64
+}
+
+// address is where a handler listens.
+type address struct{ topic, typ string }
+
+// New returns a consumer without handlers; add them with On and OnCall, then Run it.
+func New(cfg Config, deps Deps) (*Consumer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Jitter == nil {
+		deps.Jitter = rand.Float64
+	}
+	m, err := newMetrics(deps.Registry, deps.Group)
+	if err != nil {
+		return nil, err
+	}
+	return &Consumer{cfg: cfg, deps: deps, handlers: map[address]callFunc{}, metrics: m}, nil
+}
+
+// On handles messages of type T: the effect of each and what it publishes commit in one transaction.
+func On[T event.Body](c *Consumer, h func(ctx context.Context, tx *outbox.Tx, e event.Event, body T) error) {
+	var zero T
+	c.add(zero, func(context.Context, event.Event) (HandlerFunc, error) {
+		return func(ctx context.Context, tx *outbox.Tx, e event.Event) error {
+			body, err := decode[T](e)
+			if err != nil {
+				return err
+			}
+			return h(ctx, tx, e, body)
+		}, nil
+	})
+}
+
+// OnCall handles messages of type T that need the outside: call talks to it, before the transaction and at least once,
+// so it must be keyed by the message to be done once; the handler that it returns is the effect. Call is not made for
+// a message that has been handled.
+func OnCall[T event.Body](c *Consumer, call func(ctx context.Context, e event.Event, body T) (HandlerFunc, error)) {
+	var zero T
+	c.add(zero, func(ctx context.Context, e event.Event) (HandlerFunc, error) {
+		seen, err := c.seen(ctx, e)
+		if err != nil || seen {
+			return nil, err
+		}
+		body, err := decode[T](e)
+		if err != nil {
+			return nil, err
+		}
+		return call(ctx, e, body)
+	})
+}
+
+// add panics on a second handler for one type: that is a mistake in the wiring, and every start shows it.
+func (c *Consumer) add(body event.Body, f callFunc) {
+	at := address{body.EventTopic(), body.EventType()}
+	if _, taken := c.handlers[at]; taken {
+		panic(fmt.Sprintf("consumer %s: two handlers for %s on %s", c.deps.Group, at.typ, at.topic))
+	}
+	c.handlers[at] = f
+	if !slices.Contains(c.topics, at.topic) {
+		c.topics = append(c.topics, at.topic)
+	}
+}
+
+// Run consumes from sub until ctx ends, then lets the messages at hand finish. It closes sub and returns nil after a
+// clean stop. For the order guarantees sub must be package kafka's subscriber, declared with Topics.
+func (c *Consumer) Run(ctx context.Context, sub message.Subscriber) error {
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: closeTimeout}, observe.WatermillLogger(c.deps.Logger))
+	if err != nil {
+		return fmt.Errorf("consumer %s: %w", c.deps.Group, err)
+	}
+	// The first is the outermost.
+	router.AddMiddleware(c.observe, c.deadLetter, c.retry, c.recover)
+	for _, topic := range c.Topics() {
+		router.AddConsumerHandler(topic, topic, sub, c.handle)
+	}
+	stopped := context.AfterFunc(ctx, func() {
+		c.running.Store(false)
+		if err := router.Close(); err != nil {
+			c.deps.Logger.WarnContext(ctx, "messages were still at hand when the consumer stopped; they come again", "group", c.deps.Group, "error", err)
+		}
+	})
+	defer stopped()
+	go func() {
+		<-router.Running()
+		c.running.Store(ctx.Err() == nil)
+	}()
+	// The router gets a context that does not end with ctx: its end would cut off the handlers at work.
+	if err := router.Run(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("consumer %s: %w", c.deps.Group, err)
+	}
+	if ctx.Err() == nil {
+		return fault.Unavailablef("consumer %s: the router stopped by itself", c.deps.Group)
+	}
+	return nil
+}
+
+// Topics returns the topics that the handlers listen to, the redrive topic included, for the subscriber to declare.
+func (c *Consumer) Topics() []string {
+	return append(slices.Clone(c.topics), deadletter.RedriveTopic(c.deps.Group))
+}
+
+// Ready returns nil while messages are being handled, and otherwise why not.
+func (c *Consumer) Ready() error {
+	if !c.running.Load() {
+		return fmt.Errorf("consumer %s: the router is not running", c.deps.Group)
+	}
+	if n := c.waiting.Load(); n > 0 {
+		return fmt.Errorf("consumer %s: %d messages wait for infrastructure that is away", c.deps.Group, n)
+	}
+	return nil
+}

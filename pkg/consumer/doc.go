@@ -1,0 +1,23 @@
+// Package consumer is the one path that every message takes.
+//
+//	topic ─▶ router ─▶ dead-letter · observe · retry · recover ─▶ decode, check ─▶ transaction ─▶ ack
+//
+// A handler is func(ctx, tx, event) error. It reads and writes through tx and publishes through tx; the inbox mark,
+// the handler's effect and the messages that it publishes commit in one transaction, or none does. It knows no
+// broker, no offset and no retry. A handler that must talk to the outside has two parts (OnCall): the call, before the
+// transaction and keyed so that doing it twice is doing it once, and the effect, in the transaction.
+//
+// What an error means is in its mark (package fault):
+//
+//   - permanent: the message goes to the group's dead-letter topic at once;
+//   - transient, or no mark: it is tried again with exponential backoff and jitter, then dead-lettered;
+//   - unavailable: the database or the broker is gone. The message waits, Ready says so, nothing is dead-lettered and
+//     no attempt is counted, until the infrastructure is back.
+//
+// A record that cannot be decoded, or that breaks its schema, is dead-lettered as the bytes it is.
+//
+// The package promises that a message's effect happens once however often the message comes, that it is acknowledged
+// only after that or after it stands in the dead-letter topic, and that a message that waits for its next attempt
+// keeps only its own key waiting (package kafka's subscriber sees to that). It does not promise that a message is
+// handled soon, nor that handlers of different keys see each other's effects in order.
+package consumer

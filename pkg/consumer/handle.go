@@ -1,0 +1,99 @@
+package consumer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/orderflow/orderflow/pkg/deadletter"
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/inbox"
+	"github.com/orderflow/orderflow/pkg/kafka"
+	"github.com/orderflow/orderflow/pkg/outbox"
+)
+
+// undecodable marks a record that is no message: trying again or waiting cannot help.
+type undecodable struct{ error }
+
+func (u undecodable) Unwrap() error { return u.error }
+
+func asUndecodable(err error) error { return fault.AsPermanent(undecodable{err}) }
+
+// handle takes one delivery as far as its commit.
+func (c *Consumer) handle(msg *message.Message) error {
+	record, ok := kafka.RecordOf(msg)
+	if !ok {
+		return asUndecodable(errors.New("the message does not say which record it was"))
+	}
+	e, err := event.FromMessage(msg)
+	if err != nil {
+		return asUndecodable(err)
+	}
+	if string(record.Key) != e.Key {
+		// Order is kept by the record's key: with another one the message may already have overtaken its elders.
+		return asUndecodable(fmt.Errorf("the record's key is %q, header %s is %q", record.Key, event.HeaderKey, e.Key))
+	}
+	topic, letter := record.Topic, ""
+	if topic == deadletter.RedriveTopic(c.deps.Group) {
+		if topic = record.Headers[deadletter.HeaderTopic]; topic == "" {
+			return asUndecodable(fmt.Errorf("header %s is missing on %s", deadletter.HeaderTopic, record.Topic))
+		}
+		letter = deadletter.ID(record.Headers)
+	}
+	call, ok := c.handlers[address{topic, e.Type}]
+	if !ok {
+		return fault.Permanentf("no handler for %q on %s", e.Type, topic)
+	}
+	if err := c.deps.Validate(e.Type, e.Data); err != nil {
+		return asUndecodable(err)
+	}
+	ctx := event.WithCause(msg.Context(), event.Cause{ID: e.ID, CorrelationID: e.CorrelationID})
+	effect, err := call(ctx, e)
+	if err != nil {
+		return err
+	}
+	return c.transact(ctx, e, letter, effect)
+}
+
+// transact is the one transaction function: inbox mark, effect and outbox rows commit together, or none does
+// (invariants 1 and 5). A nil effect is that of a message that has been handled.
+func (c *Consumer) transact(ctx context.Context, e event.Event, letter string, effect HandlerFunc) error {
+	duplicate := false
+	err := c.deps.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {
+		fresh, err := inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), e.ID)
+		if err != nil {
+			return err
+		}
+		if duplicate = !fresh[e.ID]; !duplicate && effect != nil {
+			if err := effect(ctx, tx, e); err != nil {
+				return err
+			}
+		}
+		if letter != "" {
+			return c.deps.DeadLetters.MarkRedriven(ctx, tx.Tx, letter)
+		}
+		return nil
+	})
+	if err == nil && duplicate {
+		c.metrics.duplicates.Inc()
+	}
+	return err
+}
+
+// seen tells whether the message has been handled, without a lock: it saves a call to the outside, and the inbox mark
+// in the transaction is what decides.
+func (c *Consumer) seen(ctx context.Context, e event.Event) (bool, error) {
+	return inbox.Seen(ctx, c.deps.DB, c.deps.Group, e.ID)
+}
+
+func decode[T event.Body](e event.Event) (T, error) {
+	var body T
+	if err := json.Unmarshal(e.Data, &body); err != nil {
+		return body, asUndecodable(fmt.Errorf("decode %s: %w", e.Type, err))
+	}
+	return body, nil
+}

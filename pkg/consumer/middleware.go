@@ -1,0 +1,235 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/orderflow/orderflow/pkg/deadletter"
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/kafka"
+	"github.com/orderflow/orderflow/pkg/observe"
+)
+
+// Waits between two attempts while infrastructure is away.
+const (
+	awayInitial = 250 * time.Millisecond
+	awayMax     = 10 * time.Second
+)
+
+// recover turns a handler's panic into a transient error: the next attempt may meet other data, and the message ends
+// in the dead letters if it does not.
+func (c *Consumer) recover(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) (_ []*message.Message, err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				c.deps.Logger.ErrorContext(msg.Context(), "handler panicked", "panic", r, "stack", string(debug.Stack()))
+				err = fault.Transientf("handler panicked: %v", r)
+			}
+		}()
+		return next(msg)
+	}
+}
+
+// gaveUp is the error of the last attempt.
+type gaveUp struct {
+	error
+	retries int
+}
+
+func (g gaveUp) Unwrap() error { return g.error }
+
+// retry tries again what may work later. Only transient errors use up attempts: while infrastructure is away nothing
+// is learnt about the message (invariant 8).
+func (c *Consumer) retry(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		ctx := msg.Context()
+		backoff, away := c.cfg.BackoffInitial, awayInitial
+		for attempt := 1; ; {
+			_, err := next(msg)
+			if err == nil {
+				return nil, nil
+			}
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			var wait time.Duration
+			switch fault.KindOf(err) {
+			case fault.Permanent:
+				return nil, gaveUp{err, attempt - 1}
+			case fault.Unavailable:
+				c.deps.Logger.WarnContext(ctx, "infrastructure is away, the message waits", "wait", away, "error", err)
+				if err := c.waitAway(ctx, c.jitter(away)); err != nil {
+					return nil, err
+				}
+				away = min(2*away, awayMax)
+				continue
+			default:
+				if attempt >= c.cfg.MaxAttempts {
+					return nil, gaveUp{err, attempt - 1}
+				}
+				wait = c.jitter(backoff)
+				backoff = min(2*backoff, c.cfg.BackoffMax)
+			}
+			c.deps.Logger.InfoContext(ctx, "message is tried again", "attempt", attempt, "wait", wait, "error", err)
+			c.metrics.retries.Inc()
+			if err := sleep(ctx, wait); err != nil {
+				return nil, err
+			}
+			attempt++
+		}
+	}
+}
+
+// jitter spreads a wait over its upper half, so that messages that failed together do not come back together.
+func (c *Consumer) jitter(d time.Duration) time.Duration {
+	return d/2 + time.Duration(c.deps.Jitter()*float64(d/2))
+}
+
+// waitAway waits like sleep, and counts in Ready.
+func (c *Consumer) waitAway(ctx context.Context, d time.Duration) error {
+	c.waiting.Add(1)
+	defer c.waiting.Add(-1)
+	return sleep(ctx, d)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// deadLetter writes what was given up to the group's dead-letter topic, and only then lets it be acknowledged.
+func (c *Consumer) deadLetter(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		_, err := next(msg)
+		var g gaveUp
+		if !errors.As(err, &g) {
+			return nil, err
+		}
+		ctx := msg.Context()
+		record, ok := kafka.RecordOf(msg)
+		if !ok {
+			record = kafka.Record{Topic: "unknown", Value: msg.Payload, Headers: msg.Metadata}
+		}
+		f := deadletter.Failure{
+			Group: c.deps.Group, ErrorType: errorType(g), Err: g.error, Retries: g.retries, At: c.deps.Now(),
+		}
+		letter := deadletter.New(record, f)
+		for away := awayInitial; ; away = min(2*away, awayMax) {
+			sendErr := c.deps.Sender.SendRecord(ctx, letter)
+			if sendErr == nil {
+				break
+			}
+			c.deps.Logger.WarnContext(ctx, "dead letter cannot be written, the message waits", "topic", letter.Topic, "error", sendErr)
+			if err := c.waitAway(ctx, c.jitter(away)); err != nil {
+				return nil, err
+			}
+		}
+		span := trace.SpanFromContext(ctx)
+		span.SetStatus(codes.Error, g.Error())
+		span.SetAttributes(attribute.String("error.type", f.ErrorType))
+		c.metrics.deadLetters.WithLabelValues(f.ErrorType).Inc()
+		c.deps.Logger.ErrorContext(ctx, "message is dead-lettered", "dead_letter", deadletter.ID(letter.Headers),
+			"error_type", f.ErrorType, "retries", f.Retries, "error", g.error)
+		return nil, nil
+	}
+}
+
+func errorType(err error) string {
+	if errors.As(err, new(undecodable)) {
+		return deadletter.Undecodable
+	}
+	return fault.KindOf(err).String()
+}
+
+// observe is the outermost: a span, a log context, a duration.
+func (c *Consumer) observe(next message.HandlerFunc) message.HandlerFunc {
+	tracer := otel.Tracer("github.com/orderflow/orderflow/pkg/consumer")
+	return func(msg *message.Message) ([]*message.Message, error) {
+		start := time.Now()
+		ctx, topic := msg.Context(), message.SubscribeTopicFromCtx(msg.Context())
+		e := event.Event{ // as far as it can be read
+			ID: msg.Metadata[event.HeaderID], Type: msg.Metadata[event.HeaderType], Key: msg.Metadata[event.HeaderKey],
+			Traceparent: msg.Metadata[event.HeaderTraceparent], Tracestate: msg.Metadata[event.HeaderTracestate],
+		}
+		ctx, span := tracer.Start(e.TraceContext(ctx), "process "+topic, trace.WithSpanKind(trace.SpanKindConsumer),
+			trace.WithAttributes(c.attributes(msg, topic, e)...))
+		defer span.End()
+		ctx = observe.With(ctx, c.deps.Key, e.Key, "message_id", e.ID, "message_type", e.Type)
+		msg.SetContext(ctx)
+
+		_, err := next(msg)
+		if err != nil {
+			span.SetStatus(codes.Error, err.Error())
+			span.SetAttributes(attribute.String("error.type", fault.KindOf(err).String()))
+		}
+		c.metrics.duration.WithLabelValues(topic).Observe(time.Since(start).Seconds())
+		return nil, err
+	}
+}
+
+func (c *Consumer) attributes(msg *message.Message, topic string, e event.Event) []attribute.KeyValue {
+	attributes := []attribute.KeyValue{
+		attribute.String("messaging.system", "kafka"),
+		attribute.String("messaging.operation.name", "process"),
+		attribute.String("messaging.operation.type", "process"),
+		attribute.String("messaging.destination.name", topic),
+		attribute.String("messaging.consumer.group.name", c.deps.Group),
+		attribute.String("messaging.message.id", e.ID),
+	}
+	if r, ok := kafka.RecordOf(msg); ok {
+		attributes = append(attributes,
+			attribute.String("messaging.destination.partition.id", fmt.Sprint(r.Partition)),
+			attribute.Int64("messaging.kafka.offset", r.Offset))
+	}
+	return attributes
+}
+
+type metrics struct {
+	duration    *prometheus.HistogramVec
+	deadLetters *prometheus.CounterVec
+	duplicates  prometheus.Counter
+	retries     prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
+	labels := prometheus.Labels{"group": group}
+	m := &metrics{
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "messaging_process_duration_seconds", ConstLabels: labels,
+			Help:    "Time from delivery to acknowledgement, retries included.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"topic"}),
+		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "consumer_dead_letters_total", ConstLabels: labels, Help: "Messages given up, by type of error.",
+		}, []string{"error_type"}),
+		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "consumer_duplicates_total", ConstLabels: labels, Help: "Deliveries of a message that had been handled.",
+		}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "consumer_retries_total", ConstLabels: labels, Help: "Attempts after the first.",
+		}),
+	}
+	for _, collector := range []prometheus.Collector{m.duration, m.deadLetters, m.duplicates, m.retries} {
+		if err := reg.Register(collector); err != nil {
+			return nil, fmt.Errorf("consumer metrics: %w", err)
+		}
+	}
+	return m, nil
+}

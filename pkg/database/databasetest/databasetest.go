@@ -1,0 +1,67 @@
+// Package databasetest gives each test a database of its own: always a SQLite file, and PostgreSQL too when
+// TEST_POSTGRES_URL names a server on which databases may be made. Tests alone import it.
+package databasetest
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/orderflow/orderflow/pkg/database"
+)
+
+// Each runs fn as a parallel subtest for every kind of database at hand, with the URL of a new, empty one.
+func Each(t *testing.T, fn func(t *testing.T, url string)) {
+	t.Helper()
+	kinds := map[string]func(*testing.T) string{"sqlite": sqliteURL}
+	if server := os.Getenv("TEST_POSTGRES_URL"); server != "" {
+		kinds["postgres"] = func(t *testing.T) string { return postgresURL(t, server) }
+	}
+	for name, newURL := range kinds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fn(t, newURL(t))
+		})
+	}
+}
+
+// Open opens the database until the test ends, and applies the migrations, by name.
+func Open(t *testing.T, url string, migrations map[string]fs.FS) *database.DB {
+	t.Helper()
+	db, err := database.Open(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	for name, fsys := range migrations {
+		require.NoError(t, db.Migrate(t.Context(), name, fsys))
+	}
+	return db
+}
+
+func sqliteURL(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "test.db") }
+
+func postgresURL(t *testing.T, server string) string {
+	t.Helper()
+	u, err := url.Parse(server)
+	require.NoError(t, err, "TEST_POSTGRES_URL")
+	admin, err := sql.Open("pgx", server)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, admin.Close()) })
+	name := "test_" + strings.ToLower(rand.Text())
+	_, err = admin.ExecContext(t.Context(), "CREATE DATABASE "+name)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := admin.ExecContext(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)")
+		require.NoError(t, err)
+	})
+	u.Path = "/" + name
+	return u.String()
+}

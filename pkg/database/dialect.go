@@ -1,0 +1,146 @@
+package database
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/orderflow/orderflow/pkg/fault"
+)
+
+// Dialect is which database it is.
+type Dialect int
+
+const (
+	// Postgres is PostgreSQL, 14 or later.
+	Postgres Dialect = iota
+	// SQLite is SQLite, in its pure Go translation.
+	SQLite
+)
+
+// String is the dialect's name.
+func (d Dialect) String() string {
+	if d == SQLite {
+		return "sqlite"
+	}
+	return "postgres"
+}
+
+// words are what migrations write as {{word}}, because no text means it in both databases.
+var words = map[Dialect]map[string]string{
+	Postgres: {
+		// A number that the database gives out, ascending, never again.
+		"identity":  "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+		"timestamp": "TIMESTAMPTZ",
+		"bytes":     "BYTEA",
+	},
+	SQLite: {
+		// Without AUTOINCREMENT the highest number would be given out again once its row is deleted.
+		"identity": "INTEGER PRIMARY KEY AUTOINCREMENT",
+		// The driver reads a column as time by this declared type alone.
+		"timestamp": "TIMESTAMP",
+		"bytes":     "BLOB",
+	},
+}
+
+var wordPattern = regexp.MustCompile(`\{\{\s*([^{}]*?)\s*\}\}`)
+
+// translate replaces the {{words}} of one migration file.
+func (d Dialect) translate(file string, text []byte) ([]byte, error) {
+	var unknown []string
+	out := wordPattern.ReplaceAllFunc(text, func(m []byte) []byte {
+		word := string(wordPattern.FindSubmatch(m)[1])
+		sql, ok := words[d][word]
+		if !ok {
+			unknown = append(unknown, word)
+		}
+		return []byte(sql)
+	})
+	if len(unknown) > 0 {
+		return nil, fault.Permanentf("migration %s: {{%s}} is not known; allowed: {{identity}} {{timestamp}} {{bytes}}",
+			file, strings.Join(unknown, "}} {{"))
+	}
+	return out, nil
+}
+
+// translated shows the files of fsys with their {{words}} replaced.
+type translated struct {
+	fs.FS
+	dialect Dialect
+}
+
+// Open implements fs.FS. Folders are shown as they are, so that they can be listed.
+func (t translated) Open(name string) (fs.File, error) {
+	f, err := t.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil || info.IsDir() {
+		return f, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	text, err := fs.ReadFile(t.FS, name)
+	if err != nil {
+		return nil, err
+	}
+	text, err = t.dialect.translate(name, text)
+	if err != nil {
+		return nil, err
+	}
+	return &file{bytes.NewReader(text), info}, nil
+}
+
+// file is a translated file. Its info is the original's: nothing here goes by its size.
+type file struct {
+	*bytes.Reader
+	info fs.FileInfo
+}
+
+func (f *file) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *file) Close() error               { return nil }
+
+// MaxRows is how many rows one statement is given at a time, so that no database's limit on parameters is met
+// (SQLite's is 32,766, PostgreSQL's 65,535) with up to 60 columns.
+const MaxRows = 500
+
+// Rows returns the VALUES of a statement that inserts n rows of the given number of columns, numbered from first:
+// Rows(1, 2, 2) is "($1,$2),($3,$4)".
+func Rows(first, n, columns int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "(%s)", List(first+i*columns, columns))
+	}
+	return b.String()
+}
+
+// List returns n placeholders numbered from first, for an IN list: List(2, 3) is "$2,$3,$4".
+func List(first, n int) string {
+	b := make([]byte, 0, 5*n)
+	for i := range n {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '$')
+		b = strconv.AppendInt(b, int64(first+i), 10)
+	}
+	return string(b)
+}
+
+// Args puts values of one type behind the arguments that a statement has already.
+func Args[T any](args []any, values ...T) []any {
+	args = slices.Grow(args, len(values))
+	for _, v := range values {
+		args = append(args, v)
+	}
+	return args
+}

@@ -1,0 +1,34 @@
+// Package database opens PostgreSQL or SQLite by URL, migrates it, and runs transactions on it. The SQL above it is one
+// portable text; where the two differ, the difference is in dialect.go.
+//
+//	db, err := database.Open(ctx, "sqlite:var/order.db")          // or "postgres://user@host:5432/order"
+//	err = db.Migrate(ctx, "order", migrations)
+//	err = db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
+//		_, err := tx.ExecContext(ctx, `UPDATE orders SET state = $2 WHERE id = $1`, id, state)
+//		return err
+//	})
+//
+// Portable means: $N placeholders, ON CONFLICT, RETURNING, instants as parameters and never from the database's clock,
+// and Tx.ForUpdate where a row is read to be changed. Times are stored and returned in UTC, to the microsecond on
+// PostgreSQL and to the nanosecond on SQLite.
+//
+// It promises:
+//
+//   - InTx commits when its function returns nil and otherwise leaves nothing behind: also when the function panics
+//     or ends its goroutine, and the panic goes on.
+//   - What InTx, Migrate, Ping and the DB's queries return is classified (package fault): an error says whether the
+//     database is away, whether the same transaction may work later, or nothing.
+//   - On SQLite transactions follow one another: there is one connection that writes, a transaction locks at its
+//     begin, and nothing that it read can change under it. Waiting for it ends with the context.
+//   - A committed transaction survives a crash of the machine (SQLite runs with synchronous=FULL).
+//   - Passwords appear in no error.
+//
+// It does not promise:
+//
+//   - To know whether a transaction committed when the connection was lost during its commit. The error is then
+//     Unavailable and whoever does it again must be able to (package inbox).
+//   - To try again by itself. Serialization failures, deadlocks and lock timeouts are Transient; the caller repeats.
+//   - That a transaction can go on after a failed statement: SQLite would, PostgreSQL refuses. Return the error, or
+//     set a savepoint before.
+//   - Good sense in a network file system under SQLite.
+package database

@@ -1,0 +1,95 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/orderflow/orderflow/pkg/database"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Migrations creates the table inbox: db.Migrate(ctx, "inbox", inbox.Migrations).
+var Migrations = must(fs.Sub(files, "migrations"))
+
+func must(fsys fs.FS, err error) fs.FS {
+	if err != nil {
+		panic(err) // a wrong folder name in the line above
+	}
+	return fsys
+}
+
+// Mark writes that consumer handles the messages with these ids in tx, and returns those that it had not handled
+// before. It is one statement for up to database.MaxRows ids.
+func Mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, ids ...string) (map[string]bool, error) {
+	// Always in one order, so that two transactions that mark the same ids wait for each other and never in a circle.
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	fresh := make(map[string]bool, len(ids))
+	for chunk := range slices.Chunk(ids, database.MaxRows) {
+		if err := mark(ctx, tx, consumer, at, chunk, fresh); err != nil {
+			return nil, fmt.Errorf("mark in inbox of %s: %w", consumer, database.Classify(err))
+		}
+	}
+	return fresh, nil
+}
+
+func mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, ids []string, fresh map[string]bool) (err error) {
+	args := make([]any, 0, 3*len(ids))
+	for _, id := range ids {
+		args = append(args, consumer, id, at.UTC())
+	}
+	rows, err := tx.QueryContext(ctx, `INSERT INTO inbox (consumer, message_id, handled_at) VALUES `+
+		database.Rows(1, len(ids), 3)+` ON CONFLICT (consumer, message_id) DO NOTHING RETURNING message_id`, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		fresh[id] = true
+	}
+	return rows.Err()
+}
+
+// Seen tells whether consumer has handled the message, as last committed. It saves work that Mark would find done; it
+// decides nothing, because another transaction may be about to commit.
+func Seen(ctx context.Context, db *database.DB, consumer, id string) (bool, error) {
+	var one int
+	err := db.QueryRowContext(ctx, `SELECT 1 FROM inbox WHERE consumer = $1 AND message_id = $2`, consumer, id).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look in inbox of %s: %w", consumer, database.Classify(err))
+	}
+	return true, nil
+}
+
+// Purge forgets up to limit messages that were handled before the given instant, and returns how many. Fewer than
+// limit means that none are left. Small limits keep its transactions short.
+func Purge(ctx context.Context, db *database.DB, before time.Time, limit int) (int, error) {
+	var n int64
+	err := db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
+		result, err := tx.ExecContext(ctx, `DELETE FROM inbox WHERE (consumer, message_id) IN
+			(SELECT consumer, message_id FROM inbox WHERE handled_at < $1 ORDER BY handled_at LIMIT $2)`, before.UTC(), limit)
+		if err != nil {
+			return err
+		}
+		n, err = result.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("purge inbox: %w", err)
+	}
+	return int(n), nil
+}

@@ -1,0 +1,283 @@
+package kafka
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// Bounds on what one partition holds in memory beyond MaxInFlight.
+const (
+	// readAhead is how many records, and readAheadBytes how many bytes, may wait for a place in flight before the
+	// partition is paused. What is being fetched at that moment comes on top.
+	readAhead      = 4096
+	readAheadBytes = 1 << 20
+	// maxSpan is how far the partition goes on ahead of its lowest unfinished message: that many messages come again
+	// after a crash.
+	maxSpan = 1 << 16
+)
+
+// session is sarama's handler: one membership, from joining to leaving.
+type session struct {
+	subscriber *Subscriber
+	joined     bool
+}
+
+// Setup implements sarama.ConsumerGroupHandler.
+func (s *session) Setup(sess sarama.ConsumerGroupSession) error {
+	s.joined = true
+	s.subscriber.joined.Store(true)
+	// The session may end long before Cleanup, which waits for the claims.
+	context.AfterFunc(sess.Context(), func() { s.subscriber.joined.Store(false) })
+	s.subscriber.logger.Info("joined the consumer group", "member", sess.MemberID(), "generation", sess.GenerationID())
+	return nil
+}
+
+// Cleanup implements sarama.ConsumerGroupHandler. sarama commits what was marked after it.
+func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
+	s.subscriber.joined.Store(false)
+	return nil
+}
+
+// ConsumeClaim implements sarama.ConsumerGroupHandler: one partition, from its assignment until it is taken away.
+// sarama tells that by closing the claim's channel, and commits the marked offsets after ConsumeClaim has returned,
+// before it lets the next member have the partition.
+func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama.ConsumerGroupClaim) error {
+	sub := s.subscriber
+	topic, partition := assigned.Topic(), assigned.Partition()
+	sub.mu.Lock()
+	output := sub.subscriptions[topic]
+	sub.mu.Unlock()
+	group := *sub.group.Load()
+	this := map[string][]int32{topic: {partition}}
+	if sub.paused.Load() {
+		group.Pause(this)
+	}
+	ctx, cancel := context.WithCancel(output.ctx)
+	c := &claim{
+		cfg: sub.cfg, output: output, ctx: ctx, cancel: cancel,
+		logger: sub.logger.With("topic", topic, "partition", partition),
+		mark:   func(next int64) { sess.MarkOffset(topic, partition, next, "") },
+		pause:  func() { group.Pause(this) },
+		resume: func() {
+			if !sub.paused.Load() {
+				group.Resume(this)
+			}
+		},
+		slots: make(chan struct{}, sub.cfg.MaxInFlight), moved: make(chan struct{}, 1), stop: make(chan struct{}),
+		lanes: map[string]*lane{},
+	}
+	c.run(assigned.Messages(), sub.ctx.Done())
+	c.drain()
+	// A claim that returns by itself ends the whole session, so that of a topic which nobody reads any more waits.
+	group.Pause(this)
+	for range assigned.Messages() { //nolint:revive // drained, not handled: nothing of it is marked
+	}
+	return nil
+}
+
+// claim hands out one partition: a lane a key, each lane one message at a time.
+type claim struct {
+	cfg    SubscriberConfig
+	output *subscription
+	logger *slog.Logger
+	// ctx is the parent of the messages' contexts.
+	ctx           context.Context
+	cancel        context.CancelFunc
+	mark          func(next int64)
+	pause, resume func()
+
+	// slots holds one token for every message that was taken up and is not finished.
+	slots chan struct{}
+	// moved tells run that the lowest unfinished message is another.
+	moved chan struct{}
+	// stop is closed when nothing more may be handed out.
+	stop chan struct{}
+	// running counts lanes.
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	lanes   map[string]*lane
+	tracker tracker
+	// sealed is set when the partition is given up: what is acknowledged later must not move the offset, which may be
+	// another member's by then.
+	sealed bool
+}
+
+// lane is the queue of one key. It exists while it has a message in hand.
+type lane struct{ waiting []job }
+
+type job struct {
+	record *sarama.ConsumerMessage
+	ticket int64
+}
+
+// run takes records up as places come free, until the partition is taken away (records is closed), the subscription
+// ends, or closing does. It never stops reading records: only so can it see that the partition is taken away.
+func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struct{}) {
+	var ahead []*sarama.ConsumerMessage
+	bytes, paused := 0, false
+	for {
+		var slots chan<- struct{}
+		if len(ahead) > 0 && c.span() < maxSpan {
+			slots = c.slots
+		}
+		select {
+		case record, ok := <-records:
+			if !ok {
+				return
+			}
+			ahead = append(ahead, record)
+			bytes += size(record)
+			// Said again for every record over the limit, because Resume may have undone it.
+			if len(ahead) >= readAhead || bytes >= readAheadBytes {
+				c.pause()
+				paused = true
+			}
+		case slots <- struct{}{}:
+			record := ahead[0]
+			ahead[0], ahead = nil, ahead[1:]
+			bytes -= size(record)
+			c.take(record)
+			if paused && len(ahead) <= readAhead/2 && bytes <= readAheadBytes/2 {
+				c.resume()
+				paused = false
+			}
+		case <-c.moved:
+		case <-c.output.done:
+			return
+		case <-closing:
+			return
+		}
+	}
+}
+
+func size(r *sarama.ConsumerMessage) int { return len(r.Key) + len(r.Value) }
+
+// take puts record into its key's lane. A record without a key has a lane of its own.
+func (c *claim) take(record *sarama.ConsumerMessage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	j := job{record: record, ticket: c.tracker.start(record.Offset)}
+	if record.Key == nil {
+		c.running.Go(func() { c.work(j) })
+		return
+	}
+	key := string(record.Key)
+	if l := c.lanes[key]; l != nil {
+		l.waiting = append(l.waiting, j)
+		return
+	}
+	l := &lane{}
+	c.lanes[key] = l
+	c.running.Go(func() {
+		for next, ok := j, true; ok; next, ok = c.next(key, l) {
+			if !c.work(next) {
+				return
+			}
+		}
+	})
+}
+
+// next takes the lane's next message, or removes the lane.
+func (c *claim) next(key string, l *lane) (job, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(l.waiting) == 0 {
+		delete(c.lanes, key)
+		return job{}, false
+	}
+	j := l.waiting[0]
+	l.waiting = l.waiting[1:]
+	return j, true
+}
+
+// work sees one message through to its acknowledgement. It returns false when the claim ended first.
+func (c *claim) work(j job) bool {
+	for {
+		acked, ok := c.deliver(j.record)
+		if !ok {
+			return false
+		}
+		if acked {
+			c.finish(j)
+			return true
+		}
+		select {
+		case <-time.After(c.cfg.NackDelay):
+		case <-c.stop:
+			return false
+		}
+	}
+}
+
+// deliver hands the message out once and waits for the answer.
+func (c *claim) deliver(record *sarama.ConsumerMessage) (acked, ok bool) {
+	msg := unmarshal(record)
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	msg.SetContext(ctx)
+	if !c.output.send(msg, c.stop) {
+		return false, false
+	}
+	select {
+	case <-msg.Acked():
+		return true, true
+	case <-msg.Nacked():
+		return false, true
+	case <-c.ctx.Done():
+		return false, false
+	}
+}
+
+func unmarshal(record *sarama.ConsumerMessage) *message.Message {
+	msg, _ := Marshaler{}.Unmarshal(record) // cannot fail
+	return msg
+}
+
+// finish gives the message's place free and marks the offset if it was the lowest unfinished one.
+func (c *claim) finish(j job) {
+	c.mu.Lock()
+	if next, moved := c.tracker.finish(j.ticket); moved && !c.sealed {
+		c.mark(next)
+		select {
+		case c.moved <- struct{}{}:
+		default:
+		}
+	}
+	c.mu.Unlock()
+	<-c.slots
+}
+
+func (c *claim) span() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tracker.span()
+}
+
+// drain hands out nothing more, lets what is in hand finish within DrainTimeout, and seals the claim. Handlers that
+// are still at work then see their context end; their messages come again, here or at another member.
+func (c *claim) drain() {
+	close(c.stop)
+	finished := make(chan struct{})
+	go func() {
+		c.running.Wait()
+		close(finished)
+	}()
+	timer := time.NewTimer(c.cfg.DrainTimeout)
+	defer timer.Stop()
+	select {
+	case <-finished:
+	case <-timer.C:
+		c.logger.Warn("messages in hand did not finish in time, they come again", "timeout", c.cfg.DrainTimeout)
+	}
+	c.mu.Lock()
+	c.sealed = true
+	c.mu.Unlock()
+	c.cancel()
+	<-finished
+}

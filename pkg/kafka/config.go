@@ -1,0 +1,68 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// Config is how to reach a cluster.
+type Config struct {
+	// Brokers are the addresses to start from, host:port each.
+	Brokers []string
+	// ClientID names this process in the cluster's logs and quotas; empty means "orderflow".
+	ClientID string
+}
+
+// Validate names everything that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Brokers) == 0 {
+		errs = append(errs, errors.New("no brokers, must be one host:port or more"))
+	}
+	for _, broker := range c.Brokers {
+		if _, port, err := net.SplitHostPort(broker); err != nil || port == "" {
+			errs = append(errs, fmt.Errorf("broker %q must be host:port", broker))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Sarama returns the client settings that every user of the cluster starts from.
+func (c Config) Sarama() *sarama.Config {
+	s := sarama.NewConfig()
+	s.ClientID = c.ClientID
+	if s.ClientID == "" {
+		s.ClientID = "orderflow"
+	}
+	s.Version = sarama.V3_6_0_0
+	s.Net.DialTimeout = 3 * time.Second
+	s.Net.ReadTimeout = 10 * time.Second
+	s.Net.WriteTimeout = 10 * time.Second
+
+	// A misspelt topic must be an error, not a new topic with the cluster's default number of partitions.
+	s.Metadata.AllowAutoTopicCreation = false
+	// A broker that is killed takes a while to be replaced as leader. Looking for the new leader does not use the
+	// producer's retries, so these must outlast it; Timeout bounds them all together.
+	s.Metadata.Retry.Max = 30
+	s.Metadata.Timeout = 5 * time.Second
+
+	// Sent means on all in-sync replicas, once, in order. One open request is what keeps order across a retry.
+	s.Producer.RequiredAcks = sarama.WaitForAll
+	s.Producer.Idempotent = true
+	s.Net.MaxOpenRequests = 1
+	s.Producer.Retry.Max = 10
+	s.Producer.Retry.Backoff = 100 * time.Millisecond
+	s.Producer.Return.Successes = true
+	s.Producer.Return.Errors = true
+	// sarama's own default places keys where no other client does; Java, librdkafka and franz-go agree on this one.
+	s.Producer.Partitioner = sarama.NewMurmur2Partitioner
+
+	// A group that is new starts with what was there before it.
+	s.Consumer.Offsets.Initial = sarama.OffsetOldest
+	s.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}
+	return s
+}

@@ -1,0 +1,74 @@
+// Package saga carries work through several participants, each with a database of its own, so that in the end either
+// all of it is done or none of it stands.
+//
+// # The model
+//
+// A Definition lists steps in order. A saga does them one at a time: it sends Do for a step, waits for the answer, and
+// goes on. When a step fails, stays silent beyond its deadline, or somebody cancels, the saga turns round and undoes
+// what was done in reverse, one step at a time, waiting for each answer.
+//
+//	          Done of the last step
+//	running ─────────────────────────▶ completed
+//	   │ Failed, deadline, Cancel
+//	   ▼           Undone of the first step
+//	compensating ─────────────────────▶ compensated
+//	   │ ▲                                   ▲
+//	   │ └──────────── Undone ───────────────┤
+//	   ▼ MaxUndoAttempts unanswered          │
+//	compensation_failed ─────────────────────┘
+//
+//	step:  pending ─▶ doing ─▶ done ──▶ undoing ─▶ undone
+//	          │         ├────────────────▲     deadline or Cancel: its outcome is unknown
+//	          ▼         └─▶ failed             it did nothing, so it is not undone
+//	       skipped
+//
+// # A decision
+//
+// Decide is the whole of it: a pure function from a definition, a state and an input to the next state and the commands
+// to send. Time comes in with the input; nothing is read and nothing is written. Store.Apply wraps it: load the row
+// under lock, decide under the definition version that the saga was started with, save. The caller turns the commands
+// into messages in the same transaction, through its outbox, so that a decision and its messages are committed
+// together or not at all:
+//
+//	s, commands, err := store.Apply(ctx, tx.Tx, id, saga.Reply{At: tx.Now(), Step: "second", Outcome: saga.Done, MessageID: e.ID})
+//	for _, c := range commands { … tx.Publish(ctx, id, message(s, c)) … }
+//
+// Timers find the rows whose deadline has passed, in as many replicas as there are; the row lock and the check
+// of the deadline in Decide make each deadline fire once.
+//
+// # What crosses
+//
+//   - An answer that comes twice changes nothing.
+//   - Done or Failed of a step that was given up (deadline, cancel) is late: it is journaled once a step and decides
+//     nothing. Undo was sent already, it covers either case, and only Undone is awaited.
+//   - An answer after its deadline but before the deadline was taken up counts: nobody has decided otherwise.
+//   - A cancel while the saga runs gives up the step in flight, as a deadline does. A cancel while it is being undone,
+//     or has been, is accepted and changes nothing, also the reason. A cancel of a completed saga is ErrTooLate.
+//   - Undo without an answer is sent again, each time after twice the wait. After MaxUndoAttempts the saga is
+//     CompensationFailed: a state with its cause in Trouble, that keeps no timer and blocks no other saga. A late
+//     Undone takes it on from where it stopped.
+//   - An answer to what was never asked is journaled once a step and ignored. An answer of an unknown step is refused.
+//
+// # Promises
+//
+//   - Do of a step is sent at most once, and only after every earlier step is done.
+//   - Undo of a step is sent only if its Do was, and only when every later step is undone, failed or was not begun.
+//   - Once a saga is compensating it never completes; once it has ended it never changes (its journal may).
+//   - With participants as below, a saga that ended is completed with every effect there, or compensated with every
+//     effect undone exactly once. sagatest.Property holds Decide to that.
+//   - Exactly one answer is awaited in every state but the ends; it has a deadline in all but CompensationFailed.
+//   - A state's size is bounded: steps, journal entries and texts from outside are.
+//
+// # What participants must do
+//
+//   - Do at most once for a saga, whatever comes twice, and then answer the same again.
+//   - Answer Failed only when there is no effect and will be none. Who does not know does not answer.
+//   - On Undo, take the effect back if it is there, in any case refuse a Do that comes later (a tombstone), and answer
+//     Undone, again for every Undo: they are separate messages.
+//
+// # What it does not do
+//
+// It sends no messages and knows no broker. It does not run steps in parallel, and does not repeat a Do: that is the
+// messages' own delivery. It isolates nothing: others see a step's effect before the saga has ended. It does not
+// notice that a participant broke its word.
+package saga

@@ -1,0 +1,104 @@
+package saga
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/fault"
+)
+
+// TimersConfig sets how deadlines are looked for. Zero values mean the defaults.
+type TimersConfig struct {
+	Interval time.Duration // between rounds, default 1 s
+	Batch    int           // sagas read at a time, default 100
+	Now      func() time.Time
+	Logger   *slog.Logger
+}
+
+// Timers finds sagas whose deadline has passed and hands each to a callback. Every replica may run its own.
+type Timers struct {
+	db   *database.DB
+	fire func(ctx context.Context, id string) error
+	cfg  TimersConfig
+	// failing are the sagas whose callback failed in the last round, so that each is logged once and not every round.
+	failing map[string]bool
+}
+
+// maxFailing bounds Timers.failing; beyond it a saga may be logged again.
+const maxFailing = 1000
+
+// NewTimers returns timers on db's sagas. fire must load the saga under lock and decide again (Store.Apply with
+// DeadlinePassed, or State.Due): it is also called when another replica was quicker.
+func NewTimers(db *database.DB, fire func(ctx context.Context, id string) error, cfg TimersConfig) *Timers {
+	if cfg.Interval <= 0 {
+		cfg.Interval = time.Second
+	}
+	if cfg.Batch <= 0 {
+		cfg.Batch = 100
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Timers{db: db, fire: fire, cfg: cfg}
+}
+
+// Run looks for due sagas until ctx ends, and then returns nil. It is called once.
+func (t *Timers) Run(ctx context.Context) error {
+	tick := time.NewTicker(t.cfg.Interval)
+	defer tick.Stop()
+	down := false
+	for ctx.Err() == nil {
+		err := t.round(ctx)
+		switch {
+		case err != nil && !down && ctx.Err() == nil:
+			t.cfg.Logger.WarnContext(ctx, "saga deadlines cannot be looked for; trying on", "error", err)
+		case err == nil && down:
+			t.cfg.Logger.InfoContext(ctx, "saga deadlines are looked for again")
+		}
+		down = err != nil
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// round hands over every saga that is due now, once. It goes through them by their place in the order of deadlines,
+// so those that fail hold up no others. Only when the infrastructure is gone does it stop early, with the cause.
+func (t *Timers) round(ctx context.Context) error {
+	now, failing := t.cfg.Now(), map[string]bool{}
+	defer func() { t.failing = failing }()
+	for after := (DueSaga{}); ; {
+		due, err := Due(ctx, t.db, now, after, t.cfg.Batch)
+		if err != nil {
+			return err
+		}
+		for _, d := range due {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			err := t.fire(ctx, d.ID)
+			if fault.KindOf(err) == fault.Unavailable {
+				return err
+			}
+			if err != nil {
+				if !t.failing[d.ID] {
+					t.cfg.Logger.ErrorContext(ctx, "a saga's deadline could not be handled; trying again each round", "saga", d.ID, "error", err)
+				}
+				if len(failing) < maxFailing {
+					failing[d.ID] = true
+				}
+			}
+			after = d
+		}
+		if len(due) < t.cfg.Batch {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package fanout
+
+import (
+	"context"
+	"encoding/json"
+
+	notificationapi "github.com/orderflow/orderflow/api/rest/notification"
+	"github.com/orderflow/orderflow/pkg/app"
+	"github.com/orderflow/orderflow/pkg/deadletter"
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/kafka"
+	"github.com/orderflow/orderflow/services/notification/internal/feed"
+	"github.com/orderflow/orderflow/services/notification/internal/queue"
+)
+
+// WebhookGroup is the group that dead letters of the webhook channel belong to.
+const WebhookGroup = "notification-webhook"
+
+// Sender takes what leaves the service to where it goes, by topic.
+type Sender struct {
+	Feed    *feed.Feed
+	Webhook *queue.Queue
+	Kafka   app.Sender
+}
+
+// SendBatch implements outbox.Sender.
+func (s Sender) SendBatch(ctx context.Context, batch []event.Addressed) []error {
+	errs := make([]error, len(batch))
+	var entries []feed.Entry
+	var rest []event.Addressed
+	var entryAt, restAt []int
+	for i, a := range batch {
+		switch a.Topic {
+		case FeedTopic:
+			entry, err := entryOf(a.Event)
+			if err != nil {
+				errs[i] = err
+				continue
+			}
+			entries, entryAt = append(entries, entry), append(entryAt, i)
+		case WebhookStream:
+			errs[i] = s.Webhook.Put(ctx, a.Event)
+		default:
+			rest, restAt = append(rest, a), append(restAt, i)
+		}
+	}
+	if len(entries) > 0 {
+		for i, err := range s.Feed.Append(ctx, entries) {
+			errs[entryAt[i]] = err
+		}
+	}
+	if len(rest) > 0 {
+		for i, err := range s.Kafka.SendBatch(ctx, rest) {
+			errs[restAt[i]] = err
+		}
+	}
+	return errs
+}
+
+func entryOf(e event.Event) (feed.Entry, error) {
+	var n notificationapi.Notification
+	if err := json.Unmarshal(e.Data, &n); err != nil {
+		return feed.Entry{}, fault.Permanentf("feed entry %s: %w", e.ID, err)
+	}
+	number, ok := feed.ParsePosition(n.Position)
+	if !ok {
+		return feed.Entry{}, fault.Permanentf("feed entry %s: position %q is none", e.ID, n.Position)
+	}
+	return feed.Entry{
+		Customer: n.CustomerID, Number: number, ID: n.ID, Data: e.Data,
+		Traceparent: e.Traceparent, Tracestate: e.Tracestate,
+	}, nil
+}
+
+// SendRecord implements deadletter.Sender: a letter of the webhook channel goes back to its queue, any other to Kafka.
+func (s Sender) SendRecord(ctx context.Context, r kafka.Record) error {
+	if r.Topic != deadletter.RedriveTopic(WebhookGroup) {
+		return s.Kafka.SendRecord(ctx, r)
+	}
+	e, err := event.FromHeaders(r.Headers, r.Value)
+	if err != nil {
+		return fault.Permanentf("this letter was no notification and cannot be delivered: %w", err)
+	}
+	return s.Webhook.Put(ctx, e)
+}

@@ -1,0 +1,213 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// block is how long one XREAD waits. It is short because a blocked read learns of new readers, and of the end, only
+	// when it returns; entries for the readers that it knows come at once.
+	block = 200 * time.Millisecond
+	// readCount bounds what one XREAD returns of each stream.
+	readCount = 100
+	// buffered is how many entries may wait for one reader before it is let go.
+	buffered = 256
+	// Waits after a failed read.
+	retryInitial = 100 * time.Millisecond
+	retryMax     = 2 * time.Second
+)
+
+// Hub reads all followed streams with one blocking XREAD and hands each reader its entries.
+type Hub struct {
+	feed   *Feed
+	known  Known
+	logger *slog.Logger
+
+	mu     sync.Mutex
+	closed bool
+	feeds  map[string]*followed
+	// changed wakes a Run that has nothing to read.
+	changed chan struct{}
+}
+
+type followed struct {
+	// last is the id up to which the stream has been read.
+	last    string
+	readers map[*reader]bool
+}
+
+type reader struct{ entries chan Entry }
+
+// NewHub returns a hub; it hands out nothing live until Run.
+func NewHub(f *Feed, known Known, logger *slog.Logger) *Hub {
+	return &Hub{feed: f, known: known, logger: logger, feeds: map[string]*followed{}, changed: make(chan struct{}, 1)}
+}
+
+// Readers is how many readers follow at the moment.
+func (h *Hub) Readers() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, f := range h.feeds {
+		n += len(f.readers)
+	}
+	return n
+}
+
+// join adds a reader that is handed every entry after number at the latest. Its channel is closed when it does not
+// keep up, and when the hub stops.
+func (h *Hub) join(customer string, number int64) *reader {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := &reader{entries: make(chan Entry, buffered)}
+	if h.closed {
+		close(r.entries)
+		return r
+	}
+	f := h.feeds[customer]
+	if f == nil {
+		f = &followed{last: id(number), readers: map[*reader]bool{}}
+		h.feeds[customer] = f
+		select {
+		case h.changed <- struct{}{}:
+		default:
+		}
+	}
+	f.readers[r] = true
+	return r
+}
+
+func (h *Hub) leave(customer string, r *reader) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.drop(customer, r)
+}
+
+// drop is leave under the lock. A second drop does nothing.
+func (h *Hub) drop(customer string, r *reader) {
+	f := h.feeds[customer]
+	if f == nil || !f.readers[r] {
+		return
+	}
+	close(r.entries)
+	delete(f.readers, r)
+	if len(f.readers) == 0 {
+		delete(h.feeds, customer)
+	}
+}
+
+// Run reads until ctx ends; then every reader's channel is closed.
+func (h *Hub) Run(ctx context.Context) error {
+	defer h.close()
+	wait := retryInitial
+	for ctx.Err() == nil {
+		args := h.positions()
+		if len(args) == 0 {
+			select {
+			case <-ctx.Done():
+			case <-h.changed:
+			}
+			continue
+		}
+		streams, err := h.feed.rdb.XRead(ctx, &redis.XReadArgs{Streams: args, Count: readCount, Block: block}).Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			if ctx.Err() != nil {
+				break
+			}
+			h.logger.WarnContext(ctx, "live notifications cannot be read just now", "wait", wait, "error", err)
+			if isWrongType(err) {
+				h.clear(ctx, args[:len(args)/2])
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+			wait = min(2*wait, retryMax)
+			continue
+		}
+		wait = retryInitial
+		for _, s := range streams {
+			h.hand(ctx, s)
+		}
+	}
+	return nil
+}
+
+// positions is XREAD's STREAMS argument: keys, then ids.
+func (h *Hub) positions() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	customers := slices.Sorted(maps.Keys(h.feeds))
+	args := make([]string, 0, 2*len(customers))
+	for _, c := range customers {
+		args = append(args, Stream(c))
+	}
+	for _, c := range customers {
+		args = append(args, h.feeds[c].last)
+	}
+	return args
+}
+
+func (h *Hub) hand(ctx context.Context, s redis.XStream) {
+	customer := s.Stream[len(Stream("")):]
+	for _, m := range s.Messages {
+		e, ok := decode(customer, m)
+		if !ok {
+			// Its id would stand in the way of the next number; without it the writer sees that and starts anew.
+			h.logger.WarnContext(ctx, "an entry that is no notification is removed", "stream", s.Stream, "entry", m.ID)
+			if err := h.feed.rdb.XDel(ctx, s.Stream, m.ID).Err(); err != nil {
+				h.logger.WarnContext(ctx, "the entry could not be removed", "stream", s.Stream, "entry", m.ID, "error", err)
+			}
+			return
+		}
+		h.handOne(ctx, customer, m.ID, e)
+	}
+}
+
+func (h *Hub) handOne(ctx context.Context, customer, entryID string, e Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.feeds[customer]
+	if f == nil {
+		return
+	}
+	f.last = entryID
+	for r := range f.readers {
+		select {
+		case r.entries <- e:
+		default:
+			h.logger.InfoContext(ctx, "a reader does not keep up and is let go; it can resume", "customer", customer)
+			h.drop(customer, r)
+		}
+	}
+}
+
+// clear deletes keys that are no streams: one of them would fail the read of all.
+func (h *Hub) clear(ctx context.Context, keys []string) {
+	for _, key := range keys {
+		kind, err := h.feed.rdb.Type(ctx, key).Result()
+		if err == nil && kind != "stream" && kind != "none" {
+			h.logger.WarnContext(ctx, "a customer's stream was something else and is deleted", "key", key, "type", kind)
+			h.feed.rdb.Del(ctx, key)
+		}
+	}
+}
+
+func (h *Hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for customer, f := range h.feeds {
+		for r := range f.readers {
+			h.drop(customer, r)
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill-redisstream/pkg/redisstream"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/observe"
+)
+
+const (
+	// block is how long one read waits, and so how long a stop may take.
+	block = 100 * time.Millisecond
+	// Waits before a subscription that ended is begun again.
+	restartInitial = 200 * time.Millisecond
+	restartMax     = 3 * time.Second
+	// resend is the wait before a message that was not acknowledged is delivered again.
+	resend = time.Second
+)
+
+// Config says what one queue is.
+type Config struct {
+	// Stream and Group are the names in Redis.
+	Stream, Group string
+	// Instance is this process's name among the group's consumers; it must not be another's, nor that of the process
+	// before it.
+	Instance string
+	// Workers is how many entries are worked at once.
+	Workers int
+	// Takeover is how long after its last sign of life a process's entries are taken over by others.
+	Takeover time.Duration
+}
+
+// Queue is one stream and its consumer group.
+type Queue struct {
+	rdb    redis.UniversalClient
+	cfg    Config
+	pub    *redisstream.Publisher
+	logger *slog.Logger
+	// running counts the workers that are subscribed.
+	running atomic.Int64
+	began   atomic.Int64
+}
+
+// New returns the queue in rdb, which stays the caller's.
+func New(rdb redis.UniversalClient, cfg Config, logger *slog.Logger) (*Queue, error) {
+	// No MAXLEN: it would drop entries that nobody has read.
+	pub, err := redisstream.NewPublisher(redisstream.PublisherConfig{
+		Client: &leases{UniversalClient: rdb}, Marshaller: Codec{},
+	}, observe.WatermillLogger(logger))
+	if err != nil {
+		return nil, fmt.Errorf("queue %s: %w", cfg.Stream, err)
+	}
+	return &Queue{rdb: rdb, cfg: cfg, pub: pub, logger: logger}, nil
+}
+
+// Put adds an event to the queue. It may be there twice after an error.
+func (q *Queue) Put(ctx context.Context, e event.Event) error {
+	msg := e.Message()
+	msg.SetContext(ctx)
+	if err := q.pub.Publish(q.cfg.Stream, msg); err != nil {
+		return fault.AsUnavailable(fmt.Errorf("put %s on %s: %w", e.ID, q.cfg.Stream, err))
+	}
+	return nil
+}
+
+// Run gives every entry to handle until ctx ends, and waits for those at work. What handle returns an error for comes
+// again; whatever it does must be safe to do twice.
+func (q *Queue) Run(ctx context.Context, handle message.NoPublishHandlerFunc) error {
+	var workers sync.WaitGroup
+	for range q.cfg.Workers {
+		workers.Go(func() {
+			wait := restartInitial
+			for ctx.Err() == nil {
+				began := time.Now()
+				err := q.work(ctx, handle)
+				if ctx.Err() != nil {
+					return
+				}
+				if time.Since(began) > restartMax {
+					wait = restartInitial
+				}
+				q.logger.WarnContext(ctx, "a subscription ended and is begun again", "stream", q.cfg.Stream, "wait", wait, "error", err)
+				pause(ctx, wait)
+				wait = min(2*wait, restartMax)
+			}
+		})
+	}
+	workers.Wait()
+	return nil
+}
+
+// work is one subscription with a name of its own: what its predecessor held and lost goes idle and is claimed.
+func (q *Queue) work(ctx context.Context, handle message.NoPublishHandlerFunc) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client := &leases{
+		UniversalClient: q.rdb, stream: q.cfg.Stream, group: q.cfg.Group, held: map[string]bool{},
+		consumer: q.cfg.Instance + "-" + strconv.FormatInt(q.began.Add(1), 10),
+	}
+	logger := observe.WatermillLogger(q.logger)
+	sub, err := redisstream.NewSubscriber(redisstream.SubscriberConfig{
+		Client: client, Unmarshaller: Codec{}, ConsumerGroup: q.cfg.Group, Consumer: client.consumer,
+		NackResendSleep: resend, BlockTime: block, DisableIndefiniteInitialBlock: true,
+		ClaimInterval: time.Second, MaxIdleTime: q.cfg.Takeover, ConsumerTimeout: 10 * time.Minute,
+		ShouldStopOnReadErrors: lost,
+	}, logger)
+	if err != nil {
+		return err
+	}
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: time.Minute}, logger)
+	if err != nil {
+		return err
+	}
+	router.AddConsumerHandler(q.cfg.Stream, q.cfg.Stream, sub, handle)
+
+	var keeping sync.WaitGroup
+	keeping.Go(func() { client.keep(ctx, q.cfg.Takeover/5, q.logger) })
+	defer keeping.Wait()
+	defer cancel()
+	go func() {
+		select {
+		case <-router.Running():
+			q.running.Add(1)
+			<-ctx.Done()
+			q.running.Add(-1)
+		case <-ctx.Done():
+		}
+	}()
+	stop := context.AfterFunc(ctx, func() {
+		if err := router.Close(); err != nil {
+			q.logger.WarnContext(ctx, "an entry was still at hand; it comes again", "stream", q.cfg.Stream, "error", err)
+		}
+	})
+	defer stop()
+	// Not ctx: its end would cut off the handler at work.
+	if err := router.Run(context.WithoutCancel(ctx)); err != nil {
+		return errors.Join(err, sub.Close())
+	}
+	if ctx.Err() == nil {
+		return errors.New("the stream or its consumer group is gone")
+	}
+	return nil
+}
+
+// lost tells whether reading on is of no use: the group has to be made again, which Subscribe does.
+func lost(err error) bool {
+	return strings.Contains(err.Error(), "NOGROUP") || strings.HasPrefix(err.Error(), "UNBLOCKED") ||
+		strings.HasPrefix(err.Error(), "WRONGTYPE")
+}
+
+// Ready returns nil while all workers are subscribed, and otherwise why not.
+func (q *Queue) Ready() error {
+	if n := q.running.Load(); n < int64(q.cfg.Workers) {
+		return fmt.Errorf("queue %s: %d of %d workers are subscribed", q.cfg.Stream, n, q.cfg.Workers)
+	}
+	return nil
+}
+
+// Trim removes the entries that every group of the stream has acknowledged, and returns how many.
+func (q *Queue) Trim(ctx context.Context) (int64, error) {
+	groups, err := q.rdb.XInfoGroups(ctx, q.cfg.Stream).Result()
+	if err != nil {
+		if strings.Contains(err.Error(), "no such key") {
+			return 0, nil
+		}
+		return 0, fmt.Errorf("trim %s: %w", q.cfg.Stream, err)
+	}
+	lowest := ""
+	for _, g := range groups {
+		// What was delivered is read before what is pending: an entry delivered in between is above the former and stays.
+		pending, err := q.rdb.XPending(ctx, q.cfg.Stream, g.Name).Result()
+		if err != nil {
+			return 0, fmt.Errorf("trim %s: %w", q.cfg.Stream, err)
+		}
+		mark := g.LastDeliveredID
+		if pending.Count > 0 && below(pending.Lower, mark) {
+			mark = pending.Lower
+		}
+		if lowest == "" || below(mark, lowest) {
+			lowest = mark
+		}
+	}
+	if lowest == "" {
+		return 0, nil
+	}
+	n, err := q.rdb.XTrimMinID(ctx, q.cfg.Stream, lowest).Result()
+	if err != nil {
+		return 0, fmt.Errorf("trim %s: %w", q.cfg.Stream, err)
+	}
+	return n, nil
+}
+
+// below compares stream ids.
+func below(a, b string) bool {
+	parse := func(id string) (ms, seq uint64) {
+		left, right, _ := strings.Cut(id, "-")
+		ms, _ = strconv.ParseUint(left, 10, 64)
+		seq, _ = strconv.ParseUint(right, 10, 64)
+		return ms, seq
+	}
+	aMS, aSeq := parse(a)
+	bMS, bSeq := parse(b)
+	return aMS < bMS || (aMS == bMS && aSeq < bSeq)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

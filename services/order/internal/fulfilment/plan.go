@@ -1,0 +1,101 @@
+package fulfilment
+
+import (
+	"time"
+
+	"github.com/orderflow/orderflow/api/events"
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/saga"
+	"github.com/orderflow/orderflow/services/order/internal/rules"
+)
+
+// The steps of an order's saga. To add one: name it here, put it into Plan, say in command what to send, and answer
+// its events in replies.
+const (
+	stepReserve = "reserve_stock"
+	stepCharge  = "charge_payment"
+	stepShip    = "arrange_shipping"
+)
+
+// Deadlines of every step.
+type Deadlines struct {
+	// Do is how long a participant may take to answer before the order is cancelled.
+	Do time.Duration
+	// Undo is how long it may take to answer a compensation before that is sent again.
+	Undo time.Duration
+}
+
+// maxUndoAttempts is how often a compensation is sent before an operator must look at it.
+const maxUndoAttempts = 10
+
+// Plan is the saga of an order: reserve stock, charge, arrange shipping.
+func Plan(d Deadlines) (*saga.Definition, error) {
+	step := func(name string) saga.Step {
+		return saga.Step{Name: name, Deadline: d.Do, UndoDeadline: d.Undo, MaxUndoAttempts: maxUndoAttempts}
+	}
+	return saga.NewDefinition("order", 1, step(stepReserve), step(stepCharge), step(stepShip))
+}
+
+// command is the message that a saga's command sends for an order.
+func command(o rules.Order, c saga.Command) event.Body {
+	do := c.Kind == saga.Do
+	why := events.NewReason(c.Reason, "")
+	switch c.Step {
+	case stepReserve:
+		if do {
+			return events.InventoryReserve{OrderID: o.ID, Lines: quantities(o)}
+		}
+		return events.InventoryRelease{OrderID: o.ID, Reason: why}
+	case stepCharge:
+		if do {
+			return events.PaymentCharge{OrderID: o.ID, CustomerID: o.CustomerID, Amount: o.Total, PaymentMethod: o.PaymentMethod}
+		}
+		return events.PaymentRefund{OrderID: o.ID, CustomerID: o.CustomerID, Amount: o.Total, Reason: why}
+	default:
+		if do {
+			return events.ShippingArrange{OrderID: o.ID, CustomerID: o.CustomerID, Address: o.ShippingAddress, Lines: quantities(o)}
+		}
+		return events.ShippingCancel{OrderID: o.ID, CustomerID: o.CustomerID, Reason: why}
+	}
+}
+
+func quantities(o rules.Order) []events.Line {
+	lines := make([]events.Line, len(o.Lines))
+	for i, l := range o.Lines {
+		lines[i] = events.Line{SKU: l.SKU, Quantity: l.Quantity}
+	}
+	return lines
+}
+
+// reply is what a participant's event means to the saga.
+func reply(body event.Body) saga.Reply {
+	switch b := body.(type) {
+	case events.InventoryReserved:
+		return saga.Reply{Step: stepReserve, Outcome: saga.Done}
+	case events.InventoryRejected:
+		return saga.Reply{Step: stepReserve, Outcome: saga.Failed, Reason: events.ReasonOutOfStock, Detail: detail(b.Reason)}
+	case events.InventoryReleased:
+		return saga.Reply{Step: stepReserve, Outcome: saga.Undone}
+	case events.PaymentCharged:
+		return saga.Reply{Step: stepCharge, Outcome: saga.Done}
+	case events.PaymentDeclined:
+		return saga.Reply{Step: stepCharge, Outcome: saga.Failed, Reason: events.ReasonPaymentDeclined, Detail: detail(b.Reason)}
+	case events.PaymentRefunded:
+		return saga.Reply{Step: stepCharge, Outcome: saga.Undone}
+	case events.ShippingArranged:
+		return saga.Reply{Step: stepShip, Outcome: saga.Done}
+	case events.ShippingFailed:
+		return saga.Reply{Step: stepShip, Outcome: saga.Failed, Reason: events.ReasonShippingRefused, Detail: detail(b.Reason)}
+	case events.ShippingCancelled:
+		return saga.Reply{Step: stepShip, Outcome: saga.Undone}
+	}
+	return saga.Reply{}
+}
+
+// detail keeps the participant's own code beside its words: the order's code is the saga's.
+func detail(r events.Reason) string {
+	if r.Detail == "" {
+		return r.Code
+	}
+	return r.Code + ": " + r.Detail
+}

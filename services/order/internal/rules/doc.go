@@ -1,0 +1,2 @@
+// Package rules is what an order is and what may become of it. It knows no database, broker or clock.
+package rules

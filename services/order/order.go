@@ -1,0 +1,81 @@
+// Package order is the order service: it takes orders over REST and runs their sagas.
+package order
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/orderflow/orderflow/api/events"
+	orderapi "github.com/orderflow/orderflow/api/rest/order"
+	"github.com/orderflow/orderflow/pkg/app"
+	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/outbox"
+	"github.com/orderflow/orderflow/pkg/saga"
+	"github.com/orderflow/orderflow/pkg/service"
+	"github.com/orderflow/orderflow/services/order/internal/fulfilment"
+	"github.com/orderflow/orderflow/services/order/internal/rest"
+	"github.com/orderflow/orderflow/services/order/internal/store"
+)
+
+// Config is the service's configuration.
+type Config struct {
+	service.Base
+	app.Config
+	StepDeadline time.Duration `env:"SAGA_STEP_DEADLINE" envDefault:"30s" desc:"how long a participant may take before its order is cancelled, 100ms to 24h"`
+	UndoDeadline time.Duration `env:"SAGA_UNDO_DEADLINE" envDefault:"10s" desc:"how long it may take to undo before it is asked again, then doubled, 100ms to 24h"`
+	TimerPoll    time.Duration `env:"SAGA_TIMER_POLL" envDefault:"250ms" desc:"how often deadlines are looked for, 10ms to 1m"`
+}
+
+// Validate names every setting that is out of its range.
+func (c Config) Validate() []error {
+	var errs []error
+	within := func(name string, d, least, most time.Duration) {
+		if d < least || d > most {
+			errs = append(errs, fmt.Errorf("%s is %s, must be from %s to %s", name, d, least, most))
+		}
+	}
+	within("SAGA_STEP_DEADLINE", c.StepDeadline, 100*time.Millisecond, 24*time.Hour)
+	within("SAGA_UNDO_DEADLINE", c.UndoDeadline, 100*time.Millisecond, 24*time.Hour)
+	within("SAGA_TIMER_POLL", c.TimerPoll, 10*time.Millisecond, time.Minute)
+	return errs
+}
+
+// Run wires the service into rt.
+func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
+	a, err := app.New(ctx, rt, cfg.Base, cfg.Config, app.Options{
+		Source: "/orderflow/order", Key: "order_id", Validate: events.Validate,
+		Migrations: store.Migrations(), Also: map[string]fs.FS{"saga": saga.Migrations},
+	})
+	if err != nil {
+		return err
+	}
+	plan, err := fulfilment.Plan(fulfilment.Deadlines{Do: cfg.StepDeadline, Undo: cfg.UndoDeadline})
+	if err != nil {
+		return err
+	}
+	sagas, err := saga.NewStore(rt.Registry, plan)
+	if err != nil {
+		return err
+	}
+	f := fulfilment.New(plan, sagas)
+	f.Listen(a.Consumer)
+	timers := saga.NewTimers(a.DB, func(ctx context.Context, id string) error {
+		return a.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error { return f.Deadline(ctx, tx, id) })
+	}, saga.TimersConfig{Interval: cfg.TimerPoll, Now: a.Events.Now, Logger: rt.Logger})
+	rt.Go("saga deadlines", timers.Run)
+
+	server := &rest.Server{App: a, Fulfilment: f, Sagas: sagas}
+	err = a.Mount(orderapi.GetSpec, func(r chi.Router) {
+		orderapi.HandlerWithOptions(orderapi.NewStrictHandlerWithOptions(server, nil, orderapi.StrictHTTPServerOptions{
+			RequestErrorHandlerFunc: httpapi.WriteRequestError, ResponseErrorHandlerFunc: httpapi.Write,
+		}), orderapi.ChiServerOptions{BaseRouter: r, ErrorHandlerFunc: httpapi.WriteRequestError})
+	})
+	if err != nil {
+		return err
+	}
+	return a.Start(ctx)
+}

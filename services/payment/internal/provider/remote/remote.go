@@ -1,0 +1,103 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"time"
+	"unicode/utf8"
+
+	"github.com/orderflow/orderflow/api/events"
+	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/services/payment/internal/provider"
+)
+
+// Config is how to reach the provider.
+type Config struct {
+	// URL is the API's base.
+	URL string
+	// Token is the secret that the provider knows this service by; empty sends none.
+	Token string
+	// Timeout bounds one attempt.
+	Timeout time.Duration
+	// Attempts is how often one call is tried, at least once.
+	Attempts int
+	// Backoff is the wait before the second attempt; each further one is twice as long.
+	Backoff time.Duration
+}
+
+// Provider implements provider.Provider. It is safe for concurrent use.
+type Provider struct{ caller *caller }
+
+var _ provider.Provider = (*Provider)(nil)
+
+// New returns a provider; jitter returns numbers in [0, 1).
+func New(cfg Config, jitter func() float64) *Provider {
+	return &Provider{caller: newCaller("payment provider", cfg, jitter)}
+}
+
+// Close lets go of idle connections.
+func (p *Provider) Close() { p.caller.client.CloseIdleConnections() }
+
+const (
+	codeCalledOff = "called_off"
+	// codeUnknown stands for a decline whose code does not have the form that ours have.
+	codeUnknown  = "card_declined"
+	maxReference = 128
+)
+
+var codePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+
+// Charge implements provider.Provider.
+func (p *Provider) Charge(ctx context.Context, r provider.ChargeRequest) (provider.Charge, error) {
+	var made struct {
+		Reference string `json:"reference"`
+	}
+	status, err := p.caller.post(ctx, "/charges", r.Key, map[string]any{
+		"amount": r.Amount.Amount, "currency": r.Amount.Currency, "payment_method": r.Method,
+	}, &made)
+	var no *refusal
+	switch {
+	case errors.As(err, &no) && no.status == http.StatusPaymentRequired:
+		code := no.Code
+		if !codePattern.MatchString(code) {
+			code = codeUnknown
+		}
+		return provider.Charge{}, &provider.Declined{Code: code, Detail: no.Detail}
+	case errors.As(err, &no) && no.status == http.StatusConflict && no.Code == codeCalledOff:
+		return provider.Charge{}, fmt.Errorf("payment provider: %w", provider.ErrCalledOff)
+	case err != nil:
+		return provider.Charge{}, err
+	case status != http.StatusCreated && status != http.StatusOK, !usable(made.Reference):
+		return provider.Charge{}, fault.Transientf("payment provider: %d without a reference of 1 to %d characters", status, maxReference)
+	}
+	return provider.Charge{Reference: made.Reference}, nil
+}
+
+// Refund implements provider.Provider.
+func (p *Provider) Refund(ctx context.Context, r provider.RefundRequest) (provider.Refund, error) {
+	var made struct {
+		Amount    *int64 `json:"amount"`
+		Currency  string `json:"currency"`
+		Reference string `json:"reference"`
+	}
+	status, err := p.caller.post(ctx, "/charges/"+url.PathEscape(r.ChargeKey)+"/refund", r.Key, struct{}{}, &made)
+	switch {
+	case err != nil:
+		return provider.Refund{}, err
+	case status == http.StatusNoContent:
+		return provider.Refund{}, nil
+	case made.Amount == nil || *made.Amount < 0 || len(made.Currency) != 3 || !usable(made.Reference):
+		return provider.Refund{}, fault.Transientf("payment provider: %d without the amount, currency and reference of the refund", status)
+	}
+	return provider.Refund{
+		Found: true, Amount: events.Money{Amount: *made.Amount, Currency: made.Currency}, Reference: made.Reference,
+	}, nil
+}
+
+func usable(reference string) bool {
+	return reference != "" && utf8.RuneCountInString(reference) <= maxReference
+}
