@@ -170,6 +170,8 @@ func (a *App) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The consumer closes it too; this waits for the commit of the last offsets.
+	rt.OnStop("subscriber", func(context.Context) error { return subscriber.Close() })
 	rt.Check("consumer", func(context.Context) error {
 		if !subscriber.Joined() {
 			return errors.New("not a member of its consumer group")

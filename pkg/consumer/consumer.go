@@ -181,7 +181,13 @@ func (c *Consumer) Run(ctx context.Context, sub message.Subscriber) error {
 		c.running.Store(ctx.Err() == nil)
 	}()
 	// The router gets a context that does not end with ctx: its end would cut off the handlers at work.
-	if err := router.Run(context.WithoutCancel(ctx)); err != nil {
+	err = router.Run(context.WithoutCancel(ctx))
+	// The router closes sub in the background and does not wait: offsets could still be on their way when the process
+	// ends. A second Close waits.
+	if closeErr := sub.Close(); closeErr != nil {
+		c.deps.Logger.WarnContext(ctx, "the subscriber did not close cleanly", "group", c.deps.Group, "error", closeErr)
+	}
+	if err != nil {
 		return fmt.Errorf("consumer %s: %w", c.deps.Group, err)
 	}
 	if ctx.Err() == nil {

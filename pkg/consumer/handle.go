@@ -29,7 +29,7 @@ func (c *Consumer) handle(msg *message.Message) error {
 	if !ok {
 		return asUndecodable(errors.New("the message does not say which record it was"))
 	}
-	e, err := event.FromMessage(msg)
+	e, err := event.FromHeaders(record.Headers, record.Value)
 	if err != nil {
 		return asUndecodable(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -36,12 +35,8 @@ type saver struct {
 // newSaver restores path into server and saves from then on.
 func newSaver(ctx context.Context, server *miniredis.Miniredis, path string, logger *slog.Logger) (*saver, error) {
 	s := &saver{
-		client: redis.NewClient(&redis.Options{
-			// Not through the port, so that what the port's users do cannot keep the saver out.
-			Dialer:   func(context.Context, string, string) (net.Conn, error) { return server.Dial() },
-			PoolSize: 1, Protocol: 2, DisableIdentity: true,
-		}),
-		path: path, logger: logger, stopping: make(chan struct{}), stopped: make(chan struct{}),
+		client: redis.NewClient(&redis.Options{Addr: server.Addr(), PoolSize: 1, Protocol: 2, DisableIdentity: true}),
+		path:   path, logger: logger, stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if err := s.load(ctx); err != nil {
 		return nil, errors.Join(err, s.client.Close())

@@ -15,6 +15,9 @@ const (
 	snapshotVersion = 1
 	// pendingLimit bounds the pending entries that are kept of one group.
 	pendingLimit = 100_000
+	// chunkSize is the number of keys read at a time: a pipeline is written whole before its answers are read, and must
+	// fit the connection's buffers.
+	chunkSize = 256
 )
 
 // snapshot is what is kept of a Redis database. Strings hold any bytes.
@@ -47,8 +50,8 @@ type group struct {
 	Pending      []redis.XPendingExt
 }
 
-// take reads the database. Every key is read whole; what changes between two keys may be in one and not yet in the
-// other, as after a crash.
+// take reads the database in a few round trips. Every key is read whole; what changes between two keys may be in one
+// and not yet in the other, as after a crash. A key that goes, or becomes another type, meanwhile is left out.
 func take(ctx context.Context, c *redis.Client) (snapshot, error) {
 	s := snapshot{Version: snapshotVersion}
 	names, err := c.Keys(ctx, "*").Result()
@@ -56,90 +59,143 @@ func take(ctx context.Context, c *redis.Client) (snapshot, error) {
 		return s, err
 	}
 	slices.Sort(names)
-	for _, name := range names {
-		k, err := takeKey(ctx, c, name)
-		if err != nil && !errors.Is(err, redis.Nil) && !strings.HasPrefix(err.Error(), "WRONGTYPE") {
+	for chunk := range slices.Chunk(names, chunkSize) {
+		keys, err := takeKeys(ctx, c, chunk)
+		if err != nil {
 			return s, err
 		}
-		if err == nil && k.Kind != "none" {
-			s.Keys = append(s.Keys, k)
-		} // otherwise it went, or became another, meanwhile
+		s.Keys = append(s.Keys, keys...)
 	}
 	return s, nil
 }
 
-func takeKey(ctx context.Context, c *redis.Client, name string) (key, error) {
-	k := key{Name: name}
-	var err error
-	if k.Kind, err = c.Type(ctx, name).Result(); err != nil {
-		return k, err
+func takeKeys(ctx context.Context, c *redis.Client, names []string) ([]key, error) {
+	keys := make([]key, len(names))
+	steps := []func(*key, redis.Pipeliner) func() error{
+		func(k *key, p redis.Pipeliner) func() error { return k.readKind(ctx, p) },
+		func(k *key, p redis.Pipeliner) func() error { return k.readValue(ctx, p) },
+		// A stream's groups are read before its entries: an entry that comes between is undelivered, and nothing else.
+		func(k *key, p redis.Pipeliner) func() error { return k.readPending(ctx, p) },
+		func(k *key, p redis.Pipeliner) func() error { return k.readEntries(ctx, p) },
 	}
-	expires, err := c.PExpireTime(ctx, name).Result()
-	if err != nil {
-		return k, err
+	for i, name := range names {
+		keys[i].Name = name
 	}
-	k.ExpiresAt = max(0, expires.Milliseconds())
-	switch k.Kind {
-	case "string":
-		var value string
-		value, err = c.Get(ctx, name).Result()
-		k.Values = []string{value}
-	case "list":
-		k.Values, err = c.LRange(ctx, name, 0, -1).Result()
-	case "set":
-		k.Values, err = c.SMembers(ctx, name).Result()
-		slices.Sort(k.Values)
-	case "hash":
-		var fields map[string]string
-		fields, err = c.HGetAll(ctx, name).Result()
-		for _, field := range slices.Sorted(maps.Keys(fields)) {
-			k.Values = append(k.Values, field, fields[field])
+	for _, step := range steps {
+		p := c.Pipeline()
+		answers := make([]func() error, len(keys))
+		for i := range keys {
+			answers[i] = step(&keys[i], p)
 		}
-	case "zset":
-		k.Scores, err = c.ZRangeWithScores(ctx, name, 0, -1).Result()
-	case "stream":
-		err = k.takeStream(ctx, c)
-	default:
-		k.Kind = "none" // not kept
+		if _, err := p.Exec(ctx); err != nil && !isAnswer(err) {
+			return nil, err
+		}
+		for i, answer := range answers {
+			if answer == nil {
+				continue
+			}
+			if err := answer(); err != nil {
+				keys[i].Kind = "none"
+			}
+		}
 	}
-	return k, err
+	return slices.DeleteFunc(keys, func(k key) bool { return k.Kind == "none" }), nil
 }
 
-func (k *key) takeStream(ctx context.Context, c *redis.Client) error {
-	// The groups first: an entry that comes later is undelivered, and nothing else.
-	groups, err := c.XInfoGroups(ctx, k.Name).Result()
-	if err != nil {
-		return err
+// isAnswer tells a refusal by the server from a connection that failed.
+func isAnswer(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer)
+}
+
+// The read functions queue commands and return what is to be done with the answers, nil where there are none.
+
+func (k *key) readKind(ctx context.Context, p redis.Pipeliner) func() error {
+	kind, expires := p.Type(ctx, k.Name), p.PExpireTime(ctx, k.Name)
+	return func() error {
+		k.Kind, k.ExpiresAt = kind.Val(), max(0, expires.Val().Milliseconds())
+		return errors.Join(kind.Err(), expires.Err())
 	}
-	slices.SortFunc(groups, func(x, y redis.XInfoGroup) int { return strings.Compare(x.Name, y.Name) })
-	for _, g := range groups {
-		kept := group{Name: g.Name, LastID: g.LastDeliveredID}
-		pending, err := c.XPendingExt(ctx, &redis.XPendingExtArgs{
-			Stream: k.Name, Group: g.Name, Start: "-", End: g.LastDeliveredID, Count: pendingLimit,
-		}).Result()
-		if err != nil {
-			return err
+}
+
+func (k *key) readValue(ctx context.Context, p redis.Pipeliner) func() error {
+	switch k.Kind {
+	case "string":
+		value := p.Get(ctx, k.Name)
+		return func() error { k.Values = []string{value.Val()}; return value.Err() }
+	case "list":
+		values := p.LRange(ctx, k.Name, 0, -1)
+		return func() error { k.Values = values.Val(); return values.Err() }
+	case "set":
+		members := p.SMembers(ctx, k.Name)
+		return func() error { k.Values = slices.Sorted(slices.Values(members.Val())); return members.Err() }
+	case "hash":
+		fields := p.HGetAll(ctx, k.Name)
+		return func() error {
+			for _, field := range slices.Sorted(maps.Keys(fields.Val())) {
+				k.Values = append(k.Values, field, fields.Val()[field])
+			}
+			return fields.Err()
 		}
-		kept.Pending = pending
-		consumers, err := c.XInfoConsumers(ctx, k.Name, g.Name).Result()
-		if err != nil {
-			return err
+	case "zset":
+		scores := p.ZRangeWithScores(ctx, k.Name, 0, -1)
+		return func() error { k.Scores = scores.Val(); return scores.Err() }
+	case "stream":
+		groups := p.XInfoGroups(ctx, k.Name)
+		return func() error {
+			for _, g := range groups.Val() {
+				k.Groups = append(k.Groups, group{Name: g.Name, LastID: g.LastDeliveredID})
+			}
+			slices.SortFunc(k.Groups, func(x, y group) int { return strings.Compare(x.Name, y.Name) })
+			return groups.Err()
 		}
-		for _, consumer := range consumers {
-			kept.Consumers = append(kept.Consumers, consumer.Name)
-		}
-		k.Groups = append(k.Groups, kept)
+	default:
+		k.Kind = "none" // not kept
+		return nil
 	}
-	messages, err := c.XRange(ctx, k.Name, "-", "+").Result()
-	for _, m := range messages {
-		e := entry{ID: m.ID}
-		for _, name := range slices.Sorted(maps.Keys(m.Values)) {
-			value, _ := m.Values[name].(string) // XRANGE answers strings
-			e.Values = append(e.Values, name, value)
-		}
-		k.Stream = append(k.Stream, e)
+}
+
+func (k *key) readPending(ctx context.Context, p redis.Pipeliner) func() error {
+	var answers []func() error
+	for i := range k.Groups {
+		g := &k.Groups[i]
+		pending := p.XPendingExt(ctx, &redis.XPendingExtArgs{
+			Stream: k.Name, Group: g.Name, Start: "-", End: g.LastID, Count: pendingLimit,
+		})
+		consumers := p.XInfoConsumers(ctx, k.Name, g.Name)
+		answers = append(answers, func() error {
+			g.Pending = pending.Val()
+			for _, consumer := range consumers.Val() {
+				g.Consumers = append(g.Consumers, consumer.Name)
+			}
+			return errors.Join(pending.Err(), consumers.Err())
+		})
 	}
-	return err
+	return func() error {
+		var errs []error
+		for _, answer := range answers {
+			errs = append(errs, answer())
+		}
+		return errors.Join(errs...)
+	}
+}
+
+func (k *key) readEntries(ctx context.Context, p redis.Pipeliner) func() error {
+	if k.Kind != "stream" {
+		return nil
+	}
+	messages := p.XRange(ctx, k.Name, "-", "+")
+	return func() error {
+		for _, m := range messages.Val() {
+			e := entry{ID: m.ID}
+			for _, name := range slices.Sorted(maps.Keys(m.Values)) {
+				value, _ := m.Values[name].(string) // XRANGE answers strings
+				e.Values = append(e.Values, name, value)
+			}
+			k.Stream = append(k.Stream, e)
+		}
+		return messages.Err()
+	}
 }
 
 // restore writes the snapshot into an empty database in one transaction, so that nobody sees half of it.

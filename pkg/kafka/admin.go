@@ -146,11 +146,13 @@ func (a *Admin) Lag(ctx context.Context, group string) ([]PartitionLag, error) {
 	var lags []PartitionLag
 	err := a.do(ctx, "lag of "+group, func(client sarama.Client, admin sarama.ClusterAdmin) error {
 		committed, err := admin.ListConsumerGroupOffsets(group, nil)
-		if err != nil {
-			return err
+		if err == nil && !errors.Is(committed.Err, sarama.ErrNoError) {
+			err = committed.Err
 		}
-		if !errors.Is(committed.Err, sarama.ErrNoError) {
-			return committed.Err
+		if errors.Is(err, sarama.ErrGroupIDNotFound) {
+			return nil // it never committed
+		} else if err != nil {
+			return err
 		}
 		first, end := map[string]map[int32]int64{}, map[string]map[int32]int64{}
 		for topic := range committed.Blocks {
@@ -179,8 +181,10 @@ func (a *Admin) Lag(ctx context.Context, group string) ([]PartitionLag, error) {
 				if oldest == nil {
 					oldest = newest
 				}
-				if err := errors.Join(newest.Err, oldest.Err); err != nil {
-					return fmt.Errorf("%s/%d: %w", topic, p, err)
+				for _, err := range []error{newest.Err, oldest.Err} {
+					if err != nil && !errors.Is(err, sarama.ErrNoError) {
+						return fmt.Errorf("%s/%d: %w", topic, p, err)
+					}
 				}
 				lag := PartitionLag{Topic: topic, Partition: p, Committed: -1, End: newest.Offset}
 				if block := committed.GetBlock(topic, p); block != nil {

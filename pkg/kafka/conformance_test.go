@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
 	"github.com/stretchr/testify/require"
@@ -22,19 +23,31 @@ func TestConformance(t *testing.T) {
 	construct := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
 		p, err := kafka.NewPublisher(cfg, quiet)
 		require.NoError(t, err)
-		return &suitePublisher{p, admin}, &suiteSubscriber{cfg: kafka.SubscriberConfig{
+		s := &suiteSubscriber{cfg: kafka.SubscriberConfig{
 			Config: cfg, Group: group, NackDelay: time.Millisecond, DrainTimeout: 500 * time.Millisecond,
 		}, admin: admin}
+		// The suite does not close all that it opens.
+		t.Cleanup(func() {
+			require.NoError(t, p.Close())
+			require.NoError(t, s.Close())
+		})
+		return &suitePublisher{p, admin}, s
 	}
-	tests.TestPubSub(t,
-		tests.Features{
-			ConsumerGroups: true, GuaranteedOrder: true, Persistent: true, NewSubscriberReceivesOldMessages: true,
-			ForceShort:        true,
-			GenerateTopicFunc: func(c tests.TestContext) string { return "topic-" + c.TestID.String() },
-		},
+	features := tests.Features{
+		ConsumerGroups: true, GuaranteedOrder: true, Persistent: true, ForceShort: true,
+		GenerateTopicFunc: func(c tests.TestContext) string { return "topic-" + c.TestID.String() },
+	}
+	tests.TestPubSub(t, features,
 		func(t *testing.T) (message.Publisher, message.Subscriber) { return construct(t, "suite") },
 		construct,
 	)
+	// A group that is new starts with what was there before it.
+	t.Run("new groups receive old messages", func(t *testing.T) {
+		t.Parallel()
+		features.NewSubscriberReceivesOldMessages = true
+		tests.TestNewSubscriberReceivesOldMessages(t, tests.TestContext{TestID: tests.NewTestID(), Features: features},
+			func(t *testing.T) (message.Publisher, message.Subscriber) { return construct(t, watermill.NewUUID()) })
+	})
 }
 
 // suitePublisher makes the suite's topics and keys, of which the suite knows nothing. It expects order among messages

@@ -56,6 +56,9 @@ func subscriber(t *testing.T, cfg kafka.SubscriberConfig) *kafka.Subscriber {
 	if cfg.NackDelay == 0 {
 		cfg.NackDelay = time.Millisecond
 	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = 2 * time.Second // tests end with messages in hand
+	}
 	s, err := kafka.NewSubscriber(cfg, quiet)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })

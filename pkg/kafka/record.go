@@ -45,11 +45,7 @@ type Marshaler struct{}
 // Marshal makes a record of msg: metadata as headers, the partition key (header ce_partitionkey) as the Kafka key.
 func (Marshaler) Marshal(topic string, msg *message.Message) (*sarama.ProducerMessage, error) {
 	headers := make(map[string]string, len(msg.Metadata)+1)
-	for name, value := range msg.Metadata {
-		if !strings.HasPrefix(name, reserved) {
-			headers[name] = value
-		}
-	}
+	maps.Copy(headers, msg.Metadata)
 	if msg.UUID != "" && msg.UUID != headers[event.HeaderID] {
 		headers[headerUUID] = msg.UUID
 	}
@@ -123,6 +119,10 @@ func (r Record) message() *sarama.ProducerMessage {
 		m.Value = sarama.ByteEncoder(r.Value)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		// An event that was read from a message and is forwarded carries where it came from; that is not for the wire.
+		if strings.HasPrefix(name, reserved) {
+			continue
+		}
 		m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(r.Headers[name])})
 	}
 	return m

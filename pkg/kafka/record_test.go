@@ -139,7 +139,7 @@ func TestCloudEvents(t *testing.T) {
 	require.True(t, ours.Time.Equal(theirs.Time()))
 	require.Equal(t, "application/json", theirs.DataContentType())
 	require.JSONEq(t, string(ours.Data), string(theirs.Data()))
-	require.Equal(t, map[string]any{"partitionkey": "k", "correlationid": "story", "causationid": "cause"}, theirs.Extensions())
+	require.Subset(t, theirs.Extensions(), map[string]any{"partitionkey": "k", "correlationid": "story", "causationid": "cause"})
 
 	e := cloudevent.New()
 	e.SetID("id")
@@ -153,7 +153,9 @@ func TestCloudEvents(t *testing.T) {
 	require.NoError(t, ceclient.WriteProducerMessage(t.Context(), binding.ToMessage(&e), written))
 	back, err := kafka.Marshaler{}.Unmarshal(received(t, written))
 	require.NoError(t, err)
-	got, err := event.FromMessage(back)
+	r, ok := kafka.RecordOf(back)
+	require.True(t, ok)
+	got, err := event.FromHeaders(r.Headers, r.Value)
 	require.NoError(t, err)
 	require.Equal(t, event.Event{
 		ID: "id", Type: "type", Source: "/source", Subject: "subject", Key: "k", Time: ours.Time, Data: []byte(`{"n":1}`),

@@ -76,8 +76,7 @@ func load[C any](cfg *C, environ map[string]string) ([]variable, []string) {
 		}
 	}
 	for _, v := range validators {
-		for _, err := range validate(v.Interface()) {
-			line := err.Error()
+		for _, line := range validate(v.Interface()) {
 			name, _, _ := strings.Cut(line, " ")
 			// A variable that could not be read has been named; what Validate says of its zero value is noise. An
 			// embedded struct's Validate is found twice.
@@ -127,6 +126,11 @@ func (v variable) parse(environ map[string]string) string {
 		return fmt.Sprintf("%s is %s, must be %s", v.name, given, v.allowed())
 	}
 	v.value.Set(one.Elem().Field(0))
+	if list, ok := v.value.Addr().Interface().(*[]string); ok {
+		for i, item := range *list {
+			(*list)[i] = strings.TrimSpace(item)
+		}
+	}
 	return ""
 }
 
@@ -164,27 +168,20 @@ func typeShape(t reflect.Type) string {
 	return ""
 }
 
-// validate calls cfg's Validate() error or Validate() []error, and takes joined errors apart.
-func validate(cfg any) []error {
-	var errs []error
+// validate calls cfg's Validate() error or Validate() []error and returns a line for each mistake; errors.Join has
+// them one a line too.
+func validate(cfg any) []string {
+	var err error
 	switch v := cfg.(type) {
 	case interface{ Validate() []error }:
-		errs = v.Validate()
+		err = errors.Join(v.Validate()...)
 	case interface{ Validate() error }:
-		errs = []error{v.Validate()}
+		err = v.Validate()
 	}
-	var flat []error
-	for _, err := range errs {
-		var joined interface{ Unwrap() []error }
-		switch {
-		case err == nil:
-		case errors.As(err, &joined):
-			flat = append(flat, joined.Unwrap()...)
-		default:
-			flat = append(flat, err)
-		}
+	if err == nil {
+		return nil
 	}
-	return flat
+	return strings.Split(err.Error(), "\n")
 }
 
 // print is the variable's value as a log may show it.

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +23,48 @@ import (
 	"github.com/orderflow/orderflow/pkg/service"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain makes this binary a service of its own when a test starts it as one.
+func TestMain(m *testing.M) {
+	if os.Getenv("AS_SERVICE") == "" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	service.Main("shop", func(_ context.Context, _ config, rt *service.Runtime) error {
+		rt.Consume("consumer", func(ctx context.Context) error {
+			<-ctx.Done()
+			if os.Getenv("AS_SERVICE") == "stuck" {
+				select {}
+			}
+			return nil
+		})
+		return nil
+	})
+}
+
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]int{"sound": 0, "stuck": 1} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			out := &output{}
+			cmd := exec.CommandContext(t.Context(), os.Args[0])
+			cmd.Env = append(environ[:len(environ):len(environ)], "AS_SERVICE="+kind, "SHUTDOWN_TIMEOUT=10m")
+			cmd.Stderr = out
+			require.NoError(t, cmd.Start())
+			says := func(text string) {
+				require.Eventually(t, func() bool { return strings.Contains(out.String(), text) }, 10*time.Second, time.Millisecond)
+			}
+			says(`"msg":"running"`)
+			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+			says(`"msg":"draining"`)
+			if kind == "stuck" {
+				require.NoError(t, cmd.Process.Signal(os.Interrupt))
+			}
+			err := cmd.Wait()
+			require.Equal(t, want, cmd.ProcessState.ExitCode(), "%v\n%s", err, out)
+		})
+	}
+}
 
 type config struct {
 	service.Base
@@ -44,7 +88,7 @@ func (n nested) Validate() error {
 }
 
 var environ = []string{
-	"HTTP_ADDR=127.0.0.1:0", "KAFKA_BROKERS=a:9092,b:9092", "DATABASE_URL=postgres://me:hunter2@db/x", "API_KEY=hunter3",
+	"HTTP_ADDR=127.0.0.1:0", "KAFKA_BROKERS=a:9092, b:9092", "DATABASE_URL=postgres://me:hunter2@db/x", "API_KEY=hunter3",
 	"SHUTDOWN_TIMEOUT=5s", "LOG_LEVEL=debug",
 }
 

@@ -32,7 +32,7 @@ type Config struct {
 	FeedExpiry      time.Duration `env:"FEED_EXPIRY" envDefault:"0s" desc:"how long after its last notification a stream is kept, 1s to 87600h; 0s means NOTIFICATION_RETENTION"`
 	StreamHeartbeat time.Duration `env:"STREAM_HEARTBEAT" envDefault:"15s" desc:"how often an event stream says that it is alive, 100ms to 5m"`
 
-	WebhookURL            string        `env:"WEBHOOK_URL" desc:"where notifications are posted; empty turns the channel off"`
+	WebhookURL            string        `env:"WEBHOOK_URL" secret:"true" desc:"where notifications are posted; empty turns the channel off"`
 	WebhookTimeout        time.Duration `env:"WEBHOOK_TIMEOUT" envDefault:"5s" desc:"how long one attempt may take, 10ms to 5m"`
 	WebhookMaxAttempts    int           `env:"WEBHOOK_MAX_ATTEMPTS" envDefault:"5" desc:"attempts before a delivery is dead-lettered, 1 to 100"`
 	WebhookBackoffInitial time.Duration `env:"WEBHOOK_BACKOFF_INITIAL" envDefault:"500ms" desc:"wait before the second attempt, then doubled, 1ms to 1h"`
@@ -40,6 +40,9 @@ type Config struct {
 	WebhookWorkers        int           `env:"WEBHOOK_WORKERS" envDefault:"4" desc:"deliveries at once, 1 to 64"`
 	WebhookTakeover       time.Duration `env:"WEBHOOK_TAKEOVER" envDefault:"5s" desc:"after what silence a process's deliveries are taken over by others, 500ms to 1h"`
 }
+
+// Defaults are this service's own where service.Base has others.
+func (Config) Defaults() map[string]string { return map[string]string{"HTTP_ADDR": ":8084"} }
 
 // Validate names every setting that is out of its range.
 func (c Config) Validate() []error {

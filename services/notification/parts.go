@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	// trimInterval is how often acknowledged entries are removed from the channels' streams.
-	trimInterval = 5 * time.Second
+	// requeueAfter is how long, in takeover times, a delivery is outstanding while the queue is idle before it counts as
+	// lost, and requeueBatch how many are put back at a time.
+	requeueAfter = 6
+	requeueBatch = 200
 	// retainInterval is how often what is older than the retention is removed, retainBatch how many rows at a time.
 	retainInterval = time.Minute
 	retainBatch    = 1000
@@ -69,9 +71,20 @@ func startWebhook(cfg Config, rt *service.Runtime, a *app.App, hooks *queue.Queu
 	}
 	rt.Check("webhook", func(context.Context) error { return hooks.Ready() })
 	rt.Consume("webhook", func(ctx context.Context) error { return hooks.Run(ctx, channel.Handle) })
-	rt.Go("webhook trim", func(ctx context.Context) error {
-		return every(ctx, trimInterval, func() error {
-			_, err := hooks.Trim(ctx)
+	rt.Go("webhook upkeep", func(ctx context.Context) error {
+		return every(ctx, cfg.WebhookTakeover, func() error {
+			if _, err := hooks.Trim(ctx); err != nil {
+				return err
+			}
+			idle, err := hooks.Idle(ctx)
+			if err != nil || !idle {
+				return err
+			}
+			// What is on its way to the queue now is younger than this.
+			n, err := fanout.Requeue(ctx, a.Outbox, a.Events.Now().Add(-requeueAfter*cfg.WebhookTakeover), requeueBatch)
+			if n > 0 {
+				rt.Logger.WarnContext(ctx, "deliveries were outstanding but not in the queue, and are put there again", "count", n)
+			}
 			return err
 		}, rt)
 	})

@@ -2,8 +2,14 @@
 package main
 
 import (
+	"github.com/redis/go-redis/v9/logging"
+
 	"github.com/orderflow/orderflow/pkg/service"
 	"github.com/orderflow/orderflow/services/notification"
 )
 
-func main() { service.Main("notification", notification.Run) }
+func main() {
+	// The client prints, outside of the log's format, what its calls return as errors anyway.
+	logging.Disable()
+	service.Main("notification", notification.Run)
+}

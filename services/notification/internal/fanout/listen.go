@@ -2,6 +2,8 @@ package fanout
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/consumer"
@@ -50,4 +52,20 @@ func notify(ctx context.Context, tx *outbox.Tx, n rules.Notification, webhook bo
 	}
 	_, err = tx.Publish(ctx, n.CustomerID, webhookTask{View(n)})
 	return err
+}
+
+// Requeue puts deliveries on the webhook's queue again that have been waiting since before the given instant: Redis
+// has lost them, or the channel was off. It is for when the queue is idle; an entry too many is dropped by the channel.
+// It returns how many there were, at most limit.
+func Requeue(ctx context.Context, o *outbox.Outbox, before time.Time, limit int) (n int, err error) {
+	err = o.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {
+		list, err := store.Outstanding(ctx, tx.Tx, WebhookChannel, before, tx.Now(), limit)
+		for _, lost := range list {
+			_, published := tx.Publish(ctx, lost.CustomerID, webhookTask{View(lost)})
+			err = errors.Join(err, published)
+		}
+		n = len(list)
+		return err
+	})
+	return n, err
 }

@@ -16,6 +16,8 @@ const (
 	// block is how long one XREAD waits. It is short because a blocked read learns of new readers, and of the end, only
 	// when it returns; entries for the readers that it knows come at once.
 	block = 200 * time.Millisecond
+	// readTimeout bounds one XREAD, so that a connection on which nothing comes any more does not blind all readers.
+	readTimeout = block + 3*time.Second
 	// readCount bounds what one XREAD returns of each stream.
 	readCount = 100
 	// buffered is how many entries may wait for one reader before it is let go.
@@ -117,7 +119,9 @@ func (h *Hub) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		streams, err := h.feed.rdb.XRead(ctx, &redis.XReadArgs{Streams: args, Count: readCount, Block: block}).Result()
+		bounded, cancel := context.WithTimeout(ctx, readTimeout)
+		streams, err := h.feed.rdb.XRead(bounded, &redis.XReadArgs{Streams: args, Count: readCount, Block: block}).Result()
+		cancel()
 		if err != nil && !errors.Is(err, redis.Nil) {
 			if ctx.Err() != nil {
 				break

@@ -9,28 +9,33 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// hand is what the workers of one process have in hand: entries by id, each with its worker.
+type hand struct {
+	mu sync.Mutex
+	by map[string]*leases
+}
+
 // leases is a Redis client for one redisstream.Subscriber. It notes which entries the subscriber was given and has not
 // acknowledged, tells the codec their ids, and keeps them from being claimed by others. Entries whose delivery was lost
 // on the way are not noted, so they go idle and are claimed.
 type leases struct {
 	redis.UniversalClient
 	stream, group, consumer string
-
-	mu   sync.Mutex
-	held map[string]bool
+	hand                    *hand
 }
 
 // Close does nothing: the client is shared, and the Subscriber would close it.
 func (l *leases) Close() error { return nil }
 
+// note enters an entry, and gives its id to the codec.
 func (l *leases) note(m redis.XMessage) {
 	if m.Values == nil {
 		return
 	}
 	m.Values[HeaderEntry] = m.ID
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held[m.ID] = true
+	l.hand.mu.Lock()
+	defer l.hand.mu.Unlock()
+	l.hand.by[m.ID] = l
 }
 
 // XReadGroup is how the subscriber gets new entries.
@@ -44,9 +49,24 @@ func (l *leases) XReadGroup(ctx context.Context, a *redis.XReadGroupArgs) *redis
 	return cmd
 }
 
-// XClaim is how the subscriber gets entries that another held.
+// XClaim is how the subscriber gets entries that another process held. Redis sees to it that one of several processes
+// gets an entry; among the workers of this one it is seen to here, because not every server looks at the idle time.
 func (l *leases) XClaim(ctx context.Context, a *redis.XClaimArgs) *redis.XMessageSliceCmd {
+	l.hand.mu.Lock()
+	for _, id := range a.Messages {
+		if l.hand.by[id] != nil {
+			l.hand.mu.Unlock()
+			return redis.NewXMessageSliceCmd(ctx) // nothing was claimed
+		}
+	}
+	for _, id := range a.Messages {
+		l.hand.by[id] = l
+	}
+	l.hand.mu.Unlock()
 	cmd := l.UniversalClient.XClaim(ctx, a)
+	if len(cmd.Val()) < len(a.Messages) {
+		l.drop(a.Messages...)
+	}
 	for _, m := range cmd.Val() {
 		l.note(m)
 	}
@@ -57,13 +77,32 @@ func (l *leases) XClaim(ctx context.Context, a *redis.XClaimArgs) *redis.XMessag
 func (l *leases) XAck(ctx context.Context, stream, group string, ids ...string) *redis.IntCmd {
 	cmd := l.UniversalClient.XAck(ctx, stream, group, ids...)
 	if cmd.Err() == nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, id := range ids {
-			delete(l.held, id)
-		}
+		l.drop(ids...)
 	}
 	return cmd
+}
+
+func (l *leases) drop(ids ...string) {
+	l.hand.mu.Lock()
+	defer l.hand.mu.Unlock()
+	for _, id := range ids {
+		if l.hand.by[id] == l {
+			delete(l.hand.by, id)
+		}
+	}
+}
+
+// held are the entries that this worker has in hand.
+func (l *leases) held() []string {
+	l.hand.mu.Lock()
+	defer l.hand.mu.Unlock()
+	var ids []string
+	for id, worker := range l.hand.by {
+		if worker == l {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // keep renews what is held until ctx ends.
@@ -76,12 +115,7 @@ func (l *leases) keep(ctx context.Context, every time.Duration, logger *slog.Log
 			return
 		case <-tick.C:
 		}
-		l.mu.Lock()
-		ids := make([]string, 0, len(l.held))
-		for id := range l.held {
-			ids = append(ids, id)
-		}
-		l.mu.Unlock()
+		ids := l.held()
 		if len(ids) == 0 {
 			continue
 		}

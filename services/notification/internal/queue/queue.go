@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill-redisstream/pkg/redisstream"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/redis/go-redis/v9"
@@ -49,6 +50,10 @@ type Queue struct {
 	cfg    Config
 	pub    *redisstream.Publisher
 	logger *slog.Logger
+	// library is where Watermill writes: at debug, because what it calls an error is said here, once, or is the end of
+	// a subscription that was asked to end.
+	library watermill.LoggerAdapter
+	hand    *hand
 	// running counts the workers that are subscribed.
 	running atomic.Int64
 	began   atomic.Int64
@@ -56,14 +61,15 @@ type Queue struct {
 
 // New returns the queue in rdb, which stays the caller's.
 func New(rdb redis.UniversalClient, cfg Config, logger *slog.Logger) (*Queue, error) {
+	library := observe.WatermillLogger(slog.New(quiet{logger.Handler()}))
 	// No MAXLEN: it would drop entries that nobody has read.
 	pub, err := redisstream.NewPublisher(redisstream.PublisherConfig{
 		Client: &leases{UniversalClient: rdb}, Marshaller: Codec{},
-	}, observe.WatermillLogger(logger))
+	}, library)
 	if err != nil {
 		return nil, fmt.Errorf("queue %s: %w", cfg.Stream, err)
 	}
-	return &Queue{rdb: rdb, cfg: cfg, pub: pub, logger: logger}, nil
+	return &Queue{rdb: rdb, cfg: cfg, pub: pub, logger: logger, library: library, hand: &hand{by: map[string]*leases{}}}, nil
 }
 
 // Put adds an event to the queue. It may be there twice after an error.
@@ -107,20 +113,20 @@ func (q *Queue) work(ctx context.Context, handle message.NoPublishHandlerFunc) e
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	client := &leases{
-		UniversalClient: q.rdb, stream: q.cfg.Stream, group: q.cfg.Group, held: map[string]bool{},
+		UniversalClient: q.rdb, stream: q.cfg.Stream, group: q.cfg.Group, hand: q.hand,
 		consumer: q.cfg.Instance + "-" + strconv.FormatInt(q.began.Add(1), 10),
 	}
-	logger := observe.WatermillLogger(q.logger)
+	defer func() { client.drop(client.held()...) }()
 	sub, err := redisstream.NewSubscriber(redisstream.SubscriberConfig{
 		Client: client, Unmarshaller: Codec{}, ConsumerGroup: q.cfg.Group, Consumer: client.consumer,
 		NackResendSleep: resend, BlockTime: block, DisableIndefiniteInitialBlock: true,
 		ClaimInterval: time.Second, MaxIdleTime: q.cfg.Takeover, ConsumerTimeout: 10 * time.Minute,
-		ShouldStopOnReadErrors: lost,
-	}, logger)
+		ShouldStopOnReadErrors: func(err error) bool { return ctx.Err() != nil || lost(err) },
+	}, q.library)
 	if err != nil {
 		return err
 	}
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: time.Minute}, logger)
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: time.Minute}, q.library)
 	if err != nil {
 		return err
 	}
@@ -203,6 +209,25 @@ func (q *Queue) Trim(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
+// Idle tells whether every entry was acknowledged, so that work which is still outstanding is in the queue no more.
+func (q *Queue) Idle(ctx context.Context) (bool, error) {
+	groups, err := q.rdb.XInfoGroups(ctx, q.cfg.Stream).Result()
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", q.cfg.Stream, err)
+	}
+	for _, g := range groups {
+		if g.Name != q.cfg.Group || g.Pending > 0 {
+			continue
+		}
+		last, err := q.rdb.XRevRangeN(ctx, q.cfg.Stream, "+", "-", 1).Result()
+		if err != nil {
+			return false, fmt.Errorf("look at %s: %w", q.cfg.Stream, err)
+		}
+		return len(last) == 0 || !below(g.LastDeliveredID, last[0].ID), nil
+	}
+	return false, nil
+}
+
 // below compares stream ids.
 func below(a, b string) bool {
 	parse := func(id string) (ms, seq uint64) {
@@ -215,6 +240,22 @@ func below(a, b string) bool {
 	bMS, bSeq := parse(b)
 	return aMS < bMS || (aMS == bMS && aSeq < bSeq)
 }
+
+// quiet writes everything at debug.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, _ slog.Level) bool {
+	return q.Handler.Enabled(ctx, slog.LevelDebug)
+}
+
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = slog.LevelDebug
+	return q.Handler.Handle(ctx, r)
+}
+
+func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
+
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
 
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)

@@ -70,13 +70,31 @@ const columns = `id, customer_id, number, order_id, order_version, kind, title, 
 
 // List returns up to limit of the customer's notifications, the newest first, with numbers below before; 0 begins with
 // the newest.
-func List(ctx context.Context, db *database.DB, customer string, before int64, limit int) (list []rules.Notification, err error) {
+func List(ctx context.Context, db *database.DB, customer string, before int64, limit int) ([]rules.Notification, error) {
 	rows, err := db.QueryContext(ctx, `SELECT `+columns+` FROM notifications
 		WHERE customer_id = $1 AND (CAST($2 AS BIGINT) = 0 OR number < $2) ORDER BY number DESC LIMIT $3`, customer, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list notifications: %w", err)
+	return collect(rows, err)
+}
+
+// Outstanding returns up to limit notifications whose delivery on channel has been waiting, untouched, since before
+// the given instant, and marks them as touched.
+func Outstanding(ctx context.Context, tx *database.Tx, channel string, before, now time.Time, limit int) ([]rules.Notification, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM notifications WHERE id IN
+		(SELECT notification_id FROM deliveries WHERE channel = $1 AND state = 'waiting' AND updated_at < $2 LIMIT $3)
+		ORDER BY created_at, id`+tx.ForUpdate(), channel, before.UTC(), limit)
+	list, err := collect(rows, err)
+	for _, n := range list {
+		_, touched := tx.ExecContext(ctx, `UPDATE deliveries SET updated_at = $3 WHERE channel = $1 AND notification_id = $2`, channel, n.ID, now.UTC())
+		err = errors.Join(err, database.Classify(touched))
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+	return list, err
+}
+
+func collect(rows *sql.Rows, err error) (list []rules.Notification, _ error) {
+	if err != nil {
+		return nil, fmt.Errorf("list notifications: %w", database.Classify(err))
+	}
+	defer rows.Close()
 	for rows.Next() {
 		var n rules.Notification
 		err := rows.Scan(&n.ID, &n.CustomerID, &n.Number, &n.OrderID, &n.OrderVersion, &n.Kind, &n.Title, &n.Text, &n.At)

@@ -36,20 +36,22 @@ type caller struct {
 	cfg    Config
 	client *http.Client
 	jitter func() float64
+	// decides tells a no that is the other side's decision from one that is nobody's intention.
+	decides func(*refusal) bool
 }
 
-func newCaller(who string, cfg Config, jitter func() float64) *caller {
+func newCaller(who string, cfg Config, jitter func() float64, decides func(*refusal) bool) *caller {
 	cfg.URL = strings.TrimRight(cfg.URL, "/")
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 16
-	return &caller{who: who, cfg: cfg, jitter: jitter, client: &http.Client{
+	return &caller{who: who, cfg: cfg, jitter: jitter, decides: decides, client: &http.Client{
 		Transport: transport,
 		// A redirect would take the request, its key and its token to somebody else, or make it a GET.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
-// post calls path until there is an answer that counts, and decodes it. A no that the contract knows is a *refusal.
+// post calls path until there is an answer that counts, and decodes it. A decision against it is a *refusal.
 func (c *caller) post(ctx context.Context, path, key string, body, answer any) (status int, err error) {
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -59,7 +61,7 @@ func (c *caller) post(ctx context.Context, path, key string, body, answer any) (
 	for attempt := 1; ; attempt++ {
 		status, err = c.once(ctx, path, key, data, answer)
 		var no *refusal
-		if err == nil || errors.As(err, &no) && final(no) {
+		if err == nil || errors.As(err, &no) && c.decides(no) {
 			return status, err
 		}
 		if fault.KindOf(err) == fault.Permanent || attempt >= c.cfg.Attempts {
@@ -74,11 +76,6 @@ func (c *caller) post(ctx context.Context, path, key string, body, answer any) (
 		}
 		wait *= 2
 	}
-}
-
-// final tells a decision from a busy key.
-func final(r *refusal) bool {
-	return r.status == http.StatusPaymentRequired || r.status == http.StatusConflict && r.Code == codeCalledOff
 }
 
 func (c *caller) once(ctx context.Context, path, key string, data []byte, answer any) (int, error) {
@@ -135,7 +132,7 @@ func (c *caller) read(status int, text []byte, answer any) error {
 	if err := json.Unmarshal(text, no); err != nil {
 		no.Code, no.Detail = "", ""
 	}
-	if status == http.StatusConflict || final(no) {
+	if status == http.StatusConflict || c.decides(no) {
 		return fault.AsTransient(no)
 	}
 	return fault.AsPermanent(no)

@@ -36,7 +36,7 @@ var _ provider.Provider = (*Provider)(nil)
 
 // New returns a provider; jitter returns numbers in [0, 1).
 func New(cfg Config, jitter func() float64) *Provider {
-	return &Provider{caller: newCaller("payment provider", cfg, jitter)}
+	return &Provider{caller: newCaller("payment provider", cfg, jitter, func(r *refusal) bool { return isDecline(r) || isCalledOff(r) })}
 }
 
 // Close lets go of idle connections.
@@ -51,23 +51,30 @@ const (
 
 var codePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
+func isDecline(r *refusal) bool { return r.status == http.StatusPaymentRequired }
+
+func isCalledOff(r *refusal) bool { return r.status == http.StatusConflict && r.Code == codeCalledOff }
+
+type chargeBody struct {
+	events.Money
+	Method string `json:"payment_method"`
+}
+
 // Charge implements provider.Provider.
 func (p *Provider) Charge(ctx context.Context, r provider.ChargeRequest) (provider.Charge, error) {
 	var made struct {
 		Reference string `json:"reference"`
 	}
-	status, err := p.caller.post(ctx, "/charges", r.Key, map[string]any{
-		"amount": r.Amount.Amount, "currency": r.Amount.Currency, "payment_method": r.Method,
-	}, &made)
+	status, err := p.caller.post(ctx, "/charges", r.Key, chargeBody{r.Amount, r.Method}, &made)
 	var no *refusal
 	switch {
-	case errors.As(err, &no) && no.status == http.StatusPaymentRequired:
+	case errors.As(err, &no) && isDecline(no):
 		code := no.Code
 		if !codePattern.MatchString(code) {
 			code = codeUnknown
 		}
 		return provider.Charge{}, &provider.Declined{Code: code, Detail: no.Detail}
-	case errors.As(err, &no) && no.status == http.StatusConflict && no.Code == codeCalledOff:
+	case errors.As(err, &no) && isCalledOff(no):
 		return provider.Charge{}, fmt.Errorf("payment provider: %w", provider.ErrCalledOff)
 	case err != nil:
 		return provider.Charge{}, err

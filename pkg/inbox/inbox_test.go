@@ -1,0 +1,118 @@
+package inbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/database/databasetest"
+	"github.com/orderflow/orderflow/pkg/inbox"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var at = time.Date(2026, 5, 1, 8, 0, 0, 0, time.UTC)
+
+func each(t *testing.T, fn func(t *testing.T, db *database.DB)) {
+	t.Helper()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		fn(t, databasetest.Open(t, url, map[string]fs.FS{"inbox": inbox.Migrations}))
+	})
+}
+
+func mark(t *testing.T, db *database.DB, consumer string, at time.Time, ids ...string) (fresh map[string]bool) {
+	t.Helper()
+	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) (err error) {
+		fresh, err = inbox.Mark(ctx, tx, consumer, at, ids...)
+		return err
+	}))
+	return fresh
+}
+
+func TestMarkTellsWhatIsNew(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		require.Equal(t, map[string]bool{"a": true, "b": true}, mark(t, db, "payment", at, "a", "b", "a"))
+		require.Equal(t, map[string]bool{"c": true}, mark(t, db, "payment", at, "a", "c", "b"))
+		require.Equal(t, map[string]bool{"a": true}, mark(t, db, "shipping", at, "a"), "consumers are apart")
+		require.Empty(t, mark(t, db, "payment", at))
+		for id, want := range map[string]bool{"a": true, "z": false} {
+			seen, err := inbox.Seen(t.Context(), db, "payment", id)
+			require.NoError(t, err)
+			require.Equal(t, want, seen, id)
+		}
+	})
+}
+
+func TestMarkGoesWithTheTransaction(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		cause := errors.New("the effect failed")
+		require.ErrorIs(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			fresh, err := inbox.Mark(ctx, tx, "payment", at, "a")
+			require.NoError(t, err)
+			require.True(t, fresh["a"])
+			return cause
+		}), cause)
+		require.True(t, mark(t, db, "payment", at, "a")["a"], "it comes again as new")
+	})
+}
+
+func TestOneOfManyIsFirst(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		var first atomic.Int64
+		var wg sync.WaitGroup
+		ids := []string{"a", "b", "c", "d"}
+		for i := range 16 {
+			wg.Go(func() {
+				mine := append(append([]string{}, ids[i%4:]...), ids[:i%4]...) // each in another order
+				err := db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+					fresh, err := inbox.Mark(ctx, tx, "payment", at, mine...)
+					first.Add(int64(len(fresh)))
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		require.EqualValues(t, len(ids), first.Load())
+	})
+}
+
+func TestMoreIdsThanAStatementTakes(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		ids := make([]string, 2*database.MaxRows+1)
+		for i := range ids {
+			ids[i] = fmt.Sprint("id", i)
+		}
+		require.Len(t, mark(t, db, "payment", at, ids...), len(ids))
+		require.Empty(t, mark(t, db, "payment", at, ids...))
+	})
+}
+
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		mark(t, db, "payment", at, "a", "b", "c")
+		mark(t, db, "payment", at.Add(time.Hour), "d")
+		for _, want := range []int{2, 1, 0} {
+			n, err := inbox.Purge(t.Context(), db, at.Add(time.Minute), 2)
+			require.NoError(t, err)
+			require.Equal(t, want, n)
+		}
+		require.Equal(t, map[string]bool{"a": true}, mark(t, db, "payment", at, "a", "d"))
+	})
+}

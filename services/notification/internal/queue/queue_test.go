@@ -1,0 +1,190 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/services/notification/internal/queue"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const soon, tick = 15 * time.Second, 10 * time.Millisecond
+
+func client(t *testing.T) *redis.Client {
+	t.Helper()
+	rdb := redis.NewClient(options(t))
+	require.NoError(t, rdb.FlushDB(t.Context()).Err())
+	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+	return rdb
+}
+
+func run(t *testing.T, rdb *redis.Client, instance string, workers int, handle message.NoPublishHandlerFunc) (q *queue.Queue, stop func()) {
+	t.Helper()
+	q, err := queue.New(rdb, queue.Config{
+		Stream: "work", Group: "group", Instance: instance, Workers: workers, Takeover: 500 * time.Millisecond,
+	}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- q.Run(ctx, handle) }()
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			cancel()
+			require.NoError(t, <-done)
+		}
+	}
+	t.Cleanup(stop)
+	require.Eventually(t, func() bool { return q.Ready() == nil }, soon, tick)
+	return q, stop
+}
+
+func put(t *testing.T, q *queue.Queue, id string) {
+	t.Helper()
+	require.NoError(t, q.Put(t.Context(), event.Event{
+		ID: id, Type: "t", Source: "/t", Key: "k", Time: time.Now(), Traceparent: "tp", Data: []byte(`{"n":1}`),
+	}))
+}
+
+// An entry that takes longer than the takeover is not worked a second time while its worker lives, and is taken over
+// once that is gone.
+func TestEntriesInHandAreKept(t *testing.T) {
+	t.Parallel()
+	rdb := client(t)
+	var calls, second atomic.Int64
+	release := make(chan struct{})
+	q, stop := run(t, rdb, "first", 1, func(msg *message.Message) error {
+		calls.Add(1)
+		select {
+		case <-release:
+			return nil
+		case <-msg.Context().Done():
+			return msg.Context().Err()
+		}
+	})
+	put(t, q, "slow")
+	require.Eventually(t, func() bool { return calls.Load() == 1 }, soon, tick)
+	run(t, rdb, "second", 2, func(msg *message.Message) error {
+		second.Add(1)
+		return nil
+	})
+	require.Never(t, func() bool { return second.Load() > 0 || calls.Load() > 1 }, 2500*time.Millisecond, tick)
+	stop()
+	require.Eventually(t, func() bool { return second.Load() == 1 }, soon, tick)
+	require.Eventually(t, func() bool { return rdb.XPending(t.Context(), "work", "group").Val().Count == 0 }, soon, tick)
+}
+
+// Trim removes what was acknowledged: neither what is unread, nor what is in hand, nor what another group has not done.
+func TestTrimKeepsWhatIsNotDone(t *testing.T) {
+	t.Parallel()
+	rdb := client(t)
+	hold := make(chan struct{})
+	var done atomic.Int64
+	q, stop := run(t, rdb, "first", 1, func(msg *message.Message) error {
+		if msg.UUID == "5" {
+			select {
+			case <-hold:
+			case <-msg.Context().Done():
+				return msg.Context().Err()
+			}
+		}
+		done.Add(1)
+		return nil
+	})
+	for i := range 10 {
+		put(t, q, fmt.Sprint(i))
+	}
+	require.Eventually(t, func() bool {
+		return done.Load() == 5 && rdb.XPending(t.Context(), "work", "group").Val().Count > 0
+	}, soon, tick)
+	idle, err := q.Idle(t.Context())
+	require.NoError(t, err)
+	require.False(t, idle)
+	require.Eventually(t, func() bool {
+		_, err := q.Trim(t.Context())
+		require.NoError(t, err)
+		return rdb.XLen(t.Context(), "work").Val() == 5
+	}, soon, tick)
+	left := rdb.XRange(t.Context(), "work", "-", "+").Val()
+	require.Equal(t, "5", left[0].Values["id"])
+
+	require.NoError(t, rdb.XGroupCreate(t.Context(), "work", "other", "0").Err())
+	close(hold)
+	require.Eventually(t, func() bool { idle, err := q.Idle(t.Context()); return err == nil && idle && done.Load() == 10 }, soon, tick)
+	_, err = q.Trim(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, int64(5), rdb.XLen(t.Context(), "work").Val(), "the other group has read nothing")
+	require.NoError(t, rdb.XGroupDestroy(t.Context(), "work", "other").Err())
+	_, err = q.Trim(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, int64(1), rdb.XLen(t.Context(), "work").Val(), "the last delivered stays")
+	stop()
+}
+
+// What a handler refuses comes again; what it gets is what was put.
+func TestRefusedEntriesComeAgain(t *testing.T) {
+	t.Parallel()
+	rdb := client(t)
+	got := make(chan *message.Message, 10)
+	var calls atomic.Int64
+	q, _ := run(t, rdb, "first", 1, func(msg *message.Message) error {
+		if calls.Add(1) == 1 {
+			return fmt.Errorf("not yet")
+		}
+		got <- msg
+		return nil
+	})
+	put(t, q, "one")
+	msg := <-got
+	require.Equal(t, "one", msg.UUID)
+	require.JSONEq(t, `{"n":1}`, string(msg.Payload))
+	e, err := event.FromMessage(msg)
+	require.NoError(t, err)
+	require.Equal(t, "tp", e.Traceparent)
+}
+
+func FuzzCodec(f *testing.F) {
+	f.Add("id", `{"a":"b"}`, "payload")
+	f.Add("", "null", "\xff")
+	f.Fuzz(func(t *testing.T, id, headers, payload string) {
+		msg, err := queue.Codec{}.Unmarshal(map[string]any{"id": id, "headers": headers, "payload": payload, "entry": "1-0"})
+		require.NoError(t, err)
+		require.Equal(t, "1-0", msg.Metadata[queue.HeaderEntry])
+		if msg.Metadata[queue.HeaderForeign] == "" {
+			require.Equal(t, payload, string(msg.Payload))
+		}
+	})
+}
+
+var database atomic.Int64
+
+// options are those of the embedded Redis, or of the server that TEST_REDIS_URL names, a database a test.
+func options(t *testing.T) *redis.Options {
+	t.Helper()
+	o := &redis.Options{}
+	if server := os.Getenv("TEST_REDIS_URL"); server != "" {
+		var err error
+		o, err = redis.ParseURL(server)
+		require.NoError(t, err)
+		o.DB = int(database.Add(1)) % 16
+	} else {
+		o.Addr = miniredis.RunT(t).Addr()
+	}
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return o
+}
