@@ -12,7 +12,7 @@ SERVICES := $(notdir $(patsubst %/go.mod,%,$(wildcard services/*/go.mod)))
 MODULES := api pkg $(SERVICES:%=services/%) tools tests
 PINNED := tools/build tools/lint
 # go build writes a binary only when it changed; touch tells make.
-BUILD_TOOL = GOWORK=off go build -trimpath -C tools/build -o $(ROOT)/bin/
+BUILD_TOOL = GOWORK=off go build -C tools/build -trimpath -o $(ROOT)/bin/
 
 ##@ Run it
 
@@ -96,4 +96,4 @@ bin/contracts: tools/build/go.mod tools/build/go.sum $(wildcard tools/build/cont
 
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo "building golangci-lint, which takes minutes the first time"
-	@GOWORK=off go build -trimpath -C tools/lint -o $(ROOT)/bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint && touch $@
+	@GOWORK=off go build -C tools/lint -trimpath -o $(ROOT)/bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint && touch $@

@@ -60,6 +60,7 @@ func testOncePerTransition(t *testing.T, url string) {
 		require.Contains(t, n.Text, "25.00 EUR")
 		require.GreaterOrEqual(t, n.OrderVersion, int64(1))
 	}
+	require.Empty(t, f.letters(), "saying it again is no failure")
 	// Redis holds the same, and no more.
 	require.Eventually(t, func() bool {
 		return f.rdb.XLen(t.Context(), "notifications:c-1").Val() == int64(len(want))

@@ -201,8 +201,8 @@ func TestALateAnswerChangesNothing(t *testing.T) {
 			body: `{"order_id":%q,"customer_id":%q,"reason":{"code":"card_declined"}}`,
 		},
 		{
-			name: "reserved after the cancel", topic: "inventory.reserved", options: []shop.Option{shop.Paying("tok_declined")},
-			body: `{"order_id":%q,"lines":[{"sku":"MUG-BLUE","quantity":2}],"for":%q}`, payment: "declined",
+			name: "out of stock after all", topic: "inventory.rejected", options: []shop.Option{shop.Paying("tok_declined")},
+			body: `{"order_id":%q,"reason":{"code":"out_of_stock","detail":%q},"shortages":[]}`, payment: "declined",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

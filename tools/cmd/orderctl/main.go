@@ -18,6 +18,10 @@ import (
 type commands struct {
 	Up     upCmd     `cmd:"" help:"Run a whole system on this machine until Ctrl-C."`
 	Run    runCmd    `cmd:"" help:"Run a command against a system of its own, which goes when the command ends."`
+	Demo   demoCmd   `cmd:"" help:"Show everything at work on a system of its own, and hold it against what should happen."`
+	DLQ    dlqCmd    `cmd:"" name:"dlq" help:"List, show, redrive and discard dead letters."`
+	Order  orderCmd  `cmd:"" help:"Look at orders."`
+	Story  storyCmd  `cmd:"" help:"Tell an order's whole story from the topics alone, and check it."`
 	Topics topicsCmd `cmd:"" help:"Create and list Kafka's topics."`
 }
 
@@ -42,7 +46,7 @@ func run(args []string, c console) int {
 
 	exited, code := false, 0
 	parser, err := kong.New(&commands{},
-		kong.Name("orderctl"), kong.Description("Runs and operates Orderflow."), kong.UsageOnError(),
+		kong.Name("orderctl"), kong.Description("Runs and operates Orderflow."),
 		kong.Writers(c.out, c.err), kong.Exit(func(n int) { exited, code = true, n }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c),
 	)
@@ -53,6 +57,12 @@ func run(args []string, c console) int {
 	command, err := parser.Parse(args)
 	if exited { // --help
 		return code
+	}
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) {
+		say(c.err, "orderctl: %s\n\n", err)
+		_ = wrong.Context.PrintUsage(true) // it is on the way out
+		return 2
 	}
 	if err != nil {
 		say(c.err, "orderctl: %s\n", err)

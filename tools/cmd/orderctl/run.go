@@ -49,11 +49,12 @@ func (r runCmd) Run(ctx context.Context, c console) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil || r.Keep {
+		// A folder in which nothing was made is of no use to anybody: Remove takes only an empty one.
+		if (err != nil || r.Keep) && os.Remove(dir) != nil {
 			say(c.err, "orderctl: databases and logs are kept in %s\n", dir)
 			return
 		}
-		err = os.RemoveAll(dir)
+		err = errors.Join(err, os.RemoveAll(dir))
 	}()
 	s, err := stack.Start(ctx, stack.Options{Bin: bin, Dir: dir, Env: env})
 	if err != nil {

@@ -103,7 +103,7 @@ func start(t *testing.T, mode string) *stack.Stack {
 func get(t *testing.T, url string) (string, error) {
 	t.Helper()
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := client.Get(url) //nolint:noctx // the client's timeout bounds it
+	res, err := client.Get(url)
 	if err != nil {
 		return "", err
 	}

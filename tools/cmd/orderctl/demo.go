@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/orderflow/orderflow/tools/internal/demo"
+	"github.com/orderflow/orderflow/tools/internal/terminal"
+)
+
+// demoCmd shows everything at work on a system of its own, which goes when it is over.
+type demoCmd struct {
+	Bin    string `help:"Folder of the services' binaries; by default orderctl's own." type:"path"`
+	Orders int    `help:"How many mixed orders are placed at once, 10 to 10000." default:"300"`
+	Seed   uint64 `help:"Seed of the random choices; 0 draws one."`
+	JSON   bool   `name:"json" help:"Print one JSON document for programs."`
+}
+
+// Run prints what happened, and fails when anything was not as expected.
+func (d demoCmd) Run(ctx context.Context, c console) error {
+	if d.Orders < 10 || d.Orders > 10000 {
+		return fmt.Errorf("--orders is %d, must be from 10 to 10000", d.Orders)
+	}
+	bin, err := binFolder(d.Bin)
+	if err != nil {
+		return err
+	}
+	if d.Seed == 0 {
+		d.Seed = rand.Uint64()
+	}
+	report, err := demo.Run(ctx, demo.Config{Bin: bin, Orders: d.Orders, Seed: d.Seed, Progress: func(format string, args ...any) {
+		say(c.err, "… "+format+"\n", args...)
+	}})
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	if d.JSON {
+		if err := printJSON(c, report); err != nil {
+			return err
+		}
+	} else {
+		report.Print(c.out, terminal.For(c.out))
+	}
+	if !report.OK {
+		return exitError(1)
+	}
+	return nil
+}
+
+func printJSON(c console, v any) error {
+	e := json.NewEncoder(c.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"--help", 0, "Run a whole system on this machine"},
+		{"up --help", 0, "--base-port=8080"},
+		{"", 2, "expected one of"},
+		{"nothing", 2, "unexpected argument nothing"},
+		{"up --base-port=high", 2, "expected a valid 64 bit int but got \"high\""},
+		{"up --base-port=70000 --bin=" + t.TempDir(), 1, "port 70000 (order) must be from 1 to 65535"},
+		{"run --bin=" + t.TempDir() + " true", 1, "build them with `make build`"},
+		{"topics list --brokers=nowhere", 1, `broker "nowhere" must be host:port`},
+		{"topics apply --brokers=127.0.0.1:1 --wait=1ms", 1, "reach Kafka at [127.0.0.1:1] within 1ms"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			t.Parallel()
+			var out strings.Builder
+			require.Equal(t, c.code, run(strings.Fields(c.args), console{out: &out, err: &out}), out.String())
+			require.Contains(t, out.String(), c.says)
+		})
+	}
+}
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	env, err := settings([]string{"LOG_LEVEL=debug", "payment:PAYMENT_PROVIDER_TIMEOUT=1s", "WEBHOOK_URL=http://a:1/b=c"})
+	require.NoError(t, err)
+	require.Equal(t, map[string][]string{
+		"":        {"LOG_LEVEL=debug", "WEBHOOK_URL=http://a:1/b=c"},
+		"payment": {"PAYMENT_PROVIDER_TIMEOUT=1s"},
+	}, env)
+	_, err = settings([]string{"LOG_LEVEL"})
+	require.ErrorContains(t, err, "must be NAME=value or service:NAME=value")
+	_, err = settings([]string{"orders:A=b"})
+	require.ErrorContains(t, err, "must be one of order, inventory")
+}
