@@ -28,11 +28,11 @@ up: build ## the embedded stack and every service until Ctrl-C; ARGS="--base-por
 
 .PHONY: build
 build: ## the services and orderctl, into bin/
-	@go build -trimpath -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl
+	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl
 
 .PHONY: test
 test: test-unit test-e2e ## every test: of the modules, with the race detector, then end to end on the embedded stack
-	@echo; echo "Tests:"; for suite in unit e2e; do echo "  $$suite: $$(tail -n 1 .build/test-$$suite.txt)"; done
+	@echo; echo "Tests:"; for suite in unit e2e; do echo "  $$suite: $$(grep '^DONE ' .build/test-$$suite.txt)"; done
 
 .PHONY: test-unit
 test-unit: bin/gotestsum bin/contracts ## the modules' own tests
@@ -45,6 +45,10 @@ test-unit: bin/gotestsum bin/contracts ## the modules' own tests
 test-e2e: bin/gotestsum build ## the end-to-end suite against a stack of its own
 	@mkdir -p .build
 	@bin/orderctl run -- bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/test-e2e.txt
+
+.PHONY: mutants
+mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some
+	@go run ./tools/cmd/mutants $(ARGS)
 
 .PHONY: lint
 lint: bin/golangci-lint ## golangci-lint over every module, import directions included
@@ -96,4 +100,4 @@ bin/contracts: tools/build/go.mod tools/build/go.sum $(wildcard tools/build/cont
 
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo "building golangci-lint, which takes minutes the first time"
-	@GOWORK=off go build -C tools/lint -trimpath -o $(ROOT)/bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint && touch $@
+	@GOWORK=off go build -C tools/lint -o $(ROOT)/bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint && touch $@

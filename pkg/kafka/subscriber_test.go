@@ -114,7 +114,8 @@ func TestCloseWaitsForWhatIsInHandAndCommitsIt(t *testing.T) {
 	closed := make(chan error)
 	go func() { closed <- s.Close() }()
 	select {
-	case <-closed:
+	case err := <-closed:
+		require.NoError(t, err)
 		require.Fail(t, "Close did not wait")
 	case <-time.After(200 * time.Millisecond):
 	}

@@ -55,7 +55,7 @@ func Main[C Configured](name string, run func(ctx context.Context, cfg C, rt *Ru
 		<-signals
 		close(abort)
 		// Whoever ignores even that does not keep the process.
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		os.Exit(exitFailure)
 	}()
 	code := Run(ctx, name, Process{

@@ -135,7 +135,7 @@ func (svc *Service) Stop() {
 }
 
 func (svc *Service) get(path string) (int, string) {
-	resp, err := http.Get(svc.URL + path) //nolint:noctx // bounded by the caller
+	resp, err := http.Get(svc.URL + path)
 	if err != nil {
 		return 0, err.Error()
 	}

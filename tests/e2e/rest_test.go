@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -255,20 +257,28 @@ func TestNeverOversold(t *testing.T) {
 
 func TestHealthAndMetrics(t *testing.T) {
 	t.Parallel()
+	shop.Confirmed(t, system.Customer(t).Buy()) // so that every service has something to count
 	for _, service := range client.Services() {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
 			for _, path := range []string{"/livez", "/readyz"} {
 				require.Equal(t, http.StatusOK, system.Send(t, http.MethodGet, service, path, nil).Status, path)
 			}
-			a := system.Send(t, http.MethodGet, service, "/metrics", nil)
-			require.Equal(t, http.StatusOK, a.Status)
-			for _, name := range []string{
-				"go_goroutines", "http_server_request_duration_seconds_bucket", "messaging_process_duration_seconds_bucket",
-				"consumer_duplicates_total", "outbox_waiting",
-			} {
-				require.Contains(t, string(a.Body), "\n"+name)
-			}
+			shop.Eventually(t, func(ctx context.Context) error {
+				status, text, err := system.Get(ctx, service, "/metrics")
+				if err != nil || status != http.StatusOK {
+					return fmt.Errorf("status %d: %w", status, err)
+				}
+				for _, name := range []string{
+					"go_goroutines", "messaging_process_duration_seconds_bucket", "consumer_duplicates_total",
+					"consumer_retries_total", "outbox_waiting", "outbox_oldest_age_seconds", "http_server_active_requests",
+				} {
+					if !strings.Contains(text, "\n"+name) {
+						return fmt.Errorf("%s has no metric %s", service, name)
+					}
+				}
+				return nil
+			})
 		})
 	}
 }

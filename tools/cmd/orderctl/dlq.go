@@ -177,7 +177,7 @@ func (d dlqShowCmd) Run(ctx context.Context, c console) error {
 	say(c.out, "%s\n", style.Bold(service+" "+l.ID))
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	say(table, "  state\t%s\n  failed\t%s, %d times, with %d retries the last time\n  error\t%s: %s\n",
-		l.State, l.FailedAt.Format(time.RFC3339), l.Failures, l.Retries, l.ErrorType, l.Error)
+		l.State, l.FailedAt.Format(time.RFC3339), l.Failures, l.Retries, l.ErrorType, terminal.Clip(l.Error, 500))
 	if l.Actor != "" {
 		say(table, "  last touched\t%s by %s: %s\n", l.UpdatedAt.Format(time.RFC3339), l.Actor, l.Reason)
 	}
@@ -213,7 +213,7 @@ type dlqVerb struct {
 }
 
 // each does a verb to each letter and prints what became of them. What fails is named, and the others are done.
-func (d dlqVerb) each(ctx context.Context, c console, system *client.System, chosen []found,
+func (d dlqVerb) each(ctx context.Context, c console, chosen []found,
 	verb func(ctx context.Context, service, id string, by client.By) (letters.Letter, error),
 ) error {
 	var errs []error
@@ -226,7 +226,10 @@ func (d dlqVerb) each(ctx context.Context, c console, system *client.System, cho
 		}
 		done = append(done, found{l.Service, after})
 	}
-	return errors.Join(append(errs, d.print(c, done))...)
+	if len(done) > 0 || len(errs) == 0 {
+		errs = append(errs, d.print(c, done))
+	}
+	return errors.Join(errs...)
 }
 
 // chosen finds the letters that the ids name.
@@ -266,7 +269,7 @@ func (d dlqRedriveCmd) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
-	return d.each(ctx, c, system, chosen, system.Redrive)
+	return d.each(ctx, c, chosen, system.Redrive)
 }
 
 type dlqDiscardCmd struct {
@@ -287,5 +290,5 @@ func (d dlqDiscardCmd) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
-	return d.each(ctx, c, system, chosen, system.Discard)
+	return d.each(ctx, c, chosen, system.Discard)
 }

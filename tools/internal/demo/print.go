@@ -81,10 +81,7 @@ func (p printer) disturbances(r Report) {
 		p.line("      %d orders met their deadline meanwhile and were cancelled, as they should be", l.TimedOut)
 	}
 	p.check(r.Poison.OK, "poison record %s was put aside by %s: %s", r.Poison.Record, r.Poison.Service, terminal.Clip(r.Poison.Error, 80))
-	counted := make([]string, 0, len(r.Duplicate.Counted))
-	for _, service := range slices.Sorted(maps.Keys(r.Duplicate.Counted)) {
-		counted = append(counted, service)
-	}
+	counted := slices.Sorted(maps.Keys(r.Duplicate.Counted))
 	p.check(r.Duplicate.OK, "%s of order %s came twice and were handled once (noticed by %s)",
 		strings.Join(r.Duplicate.Records, ", "), short(r.Duplicate.OrderID), strings.Join(counted, ", "))
 }
