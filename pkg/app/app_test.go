@@ -326,6 +326,18 @@ func TestUndecodable(t *testing.T) {
 	}
 }
 
+// Invariant 7: a record that with its failure added is larger than the dead-letter topic takes does not stop its key.
+func TestTooLargeForTheDeadLetterTopic(t *testing.T) {
+	t.Parallel()
+	s, svc := start(t, &adder{})
+	s.SendRaw(kafka.Record{Topic: "numbers", Key: []byte("k"), Value: make([]byte, 1<<20-100)})
+	s.Send("/test", "k", numberGiven{N: 1})
+	testkit.Await[sumChanged](s, "k", 1)
+	l := awaitLetters(svc, waiting)
+	require.Equal(t, "undecodable", l.ErrorType)
+	require.Contains(t, s.Records(deadletter.Topic("adder"))[0].Headers[deadletter.HeaderOmitted], "the value, 1048476 bytes")
+}
+
 // A redriven letter goes to the group that failed and to no other, once however often it is asked for.
 func TestRedrive(t *testing.T) {
 	t.Parallel()

@@ -136,6 +136,12 @@ func (c *Consumer) deadLetter(next message.HandlerFunc) message.HandlerFunc {
 			if sendErr == nil {
 				break
 			}
+			if fault.KindOf(sendErr) == fault.Permanent && letter.Headers[deadletter.HeaderOmitted] == "" {
+				// Too large, and so it will be however often it is sent. A record must not stop its partition (invariant 7).
+				c.deps.Logger.ErrorContext(ctx, "dead letter cannot be written whole, only where its record stands is kept", "topic", letter.Topic, "error", sendErr)
+				letter = deadletter.Shortened(letter)
+				continue
+			}
 			c.deps.Logger.WarnContext(ctx, "dead letter cannot be written, the message waits", "topic", letter.Topic, "error", sendErr)
 			if err := c.waitAway(ctx, c.jitter(away)); err != nil {
 				return nil, err

@@ -49,9 +49,10 @@ func isUnavailable(err error) bool {
 		return true
 	case errors.As(err, &pg):
 		// Connection exceptions, insufficient resources (too many connections, disk full), and the ways in which an
-		// operator or a crash ends a connection, I/O errors. 57014 is not among them: a query's own timeout.
+		// operator or a crash ends a connection, I/O errors, a server that only reads: after a failover the pool still
+		// has connections to the old primary. 57014 is not among them: a query's own timeout.
 		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "57P0") ||
-			strings.HasPrefix(pg.Code, "58")
+			strings.HasPrefix(pg.Code, "58") || pg.Code == "25006"
 	case errors.As(err, &lite):
 		switch lite.Code() & 0xff {
 		case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:

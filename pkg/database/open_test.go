@@ -76,7 +76,7 @@ func TestClassifyByCode(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]fault.Kind{
 		"08006": fault.Unavailable, "57P01": fault.Unavailable, "57P03": fault.Unavailable, "53300": fault.Unavailable,
-		"53100": fault.Unavailable, "40001": fault.Transient, "40P01": fault.Transient, "55P03": fault.Transient,
+		"53100": fault.Unavailable, "25006": fault.Unavailable, "40001": fault.Transient, "40P01": fault.Transient, "55P03": fault.Transient,
 		"57014": fault.Transient, "42601": fault.Transient,
 	} {
 		err := database.Classify(&pgconn.PgError{Code: code})

@@ -3,6 +3,7 @@ package deadletter
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,6 +22,9 @@ const (
 	HeaderError     = "error-message"
 	HeaderRetries   = "retry-count"
 	HeaderFailedAt  = "failed-at"
+
+	// HeaderOmitted stands on a letter that could not be written whole (Shortened) and says what is missing.
+	HeaderOmitted = "omitted"
 )
 
 // Values of HeaderErrorType.
@@ -32,6 +36,15 @@ const (
 
 // maxError bounds the error text in a header, in bytes.
 const maxError = 2000
+
+// Bounds of what a shortened letter keeps, in bytes: each text, and all headers together.
+const (
+	maxKept        = 2000
+	maxKeptHeaders = 64 << 10
+)
+
+// maxTopic is the length of Kafka's longest topic name.
+const maxTopic = 249
 
 // Topic is where a consumer group's dead letters go.
 func Topic(group string) string { return group + ".dlq" }
@@ -54,7 +67,7 @@ type Failure struct {
 func New(r kafka.Record, f Failure) kafka.Record {
 	h := make(map[string]string, len(r.Headers)+9)
 	maps.Copy(h, r.Headers)
-	if r.Topic != RedriveTopic(f.Group) || h[HeaderTopic] == "" {
+	if r.Topic != RedriveTopic(f.Group) || !placed(h) {
 		h[HeaderTopic] = r.Topic
 		h[HeaderPartition] = strconv.FormatInt(int64(r.Partition), 10)
 		h[HeaderOffset] = strconv.FormatInt(r.Offset, 10)
@@ -70,6 +83,56 @@ func New(r kafka.Record, f Failure) kafka.Record {
 	h[HeaderRetries] = strconv.Itoa(f.Retries)
 	h[HeaderFailedAt] = f.At.UTC().Format(time.RFC3339Nano)
 	return kafka.Record{Topic: Topic(f.Group), Key: r.Key, Value: r.Value, Headers: h}
+}
+
+// placed tells whether headers name the place of a record. They may be anybody's, and the place becomes a database's
+// key: a letter without one must not hold up the index.
+func placed(h map[string]string) bool {
+	partition, offset := h[HeaderPartition], h[HeaderOffset]
+	if h[HeaderTopic] == "" || len(h[HeaderTopic]) > maxTopic || len(partition) > 20 || len(offset) > 20 {
+		return false
+	}
+	_, err := strconv.ParseUint(partition, 10, 31)
+	_, offsetErr := strconv.ParseUint(offset, 10, 63)
+	return err == nil && offsetErr == nil
+}
+
+// Shortened is a letter that its topic refuses for its size, without the value and without what else is long: a record
+// that cannot be kept whole must not stop its partition. It still says where the record stands.
+func Shortened(letter kafka.Record) kafka.Record {
+	short := kafka.Record{Topic: letter.Topic, Headers: map[string]string{}}
+	omitted := fmt.Sprintf("the value, %d bytes", len(letter.Value))
+	if len(letter.Key) <= maxKept {
+		short.Key = letter.Key
+	} else {
+		omitted += fmt.Sprintf("; the key, %d bytes", len(letter.Key))
+	}
+	kept, left := 0, 0
+	keep := func(name string) {
+		if _, done := short.Headers[name]; done {
+			return
+		}
+		size := len(name) + len(letter.Headers[name])
+		if size > maxKept+maxTopic || kept+size > maxKeptHeaders {
+			left++
+			return
+		}
+		short.Headers[name] = letter.Headers[name]
+		kept += size
+	}
+	for _, name := range []string{
+		HeaderTopic, HeaderPartition, HeaderOffset, HeaderTimestamp, HeaderGroup, HeaderErrorType, HeaderError, HeaderRetries, HeaderFailedAt,
+	} {
+		keep(name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(letter.Headers)) {
+		keep(name)
+	}
+	if left > 0 {
+		omitted += fmt.Sprintf("; %d headers", left)
+	}
+	short.Headers[HeaderOmitted] = omitted
+	return short
 }
 
 // ID is a letter's identity: the place its record was first read from, as "topic-partition-offset".
@@ -120,10 +183,10 @@ type Letter struct {
 // in that topic and is listed as undecodable: whatever stands in the topic is accounted for.
 func FromRecord(r kafka.Record, group string) Letter {
 	h := r.Headers
-	if h[HeaderTopic] == "" {
+	if !placed(h) {
 		h = New(r, Failure{
 			Group: group, ErrorType: Undecodable, At: r.Timestamp,
-			Err: fmt.Errorf("the record has no %s header", HeaderTopic),
+			Err: fmt.Errorf("the record does not say where it was: %s, %s and %s are wanted", HeaderTopic, HeaderPartition, HeaderOffset),
 		}).Headers
 	}
 	l := Letter{
@@ -131,12 +194,14 @@ func FromRecord(r kafka.Record, group string) Letter {
 		EventID: h[event.HeaderID], EventType: h[event.HeaderType],
 		ErrorType: h[HeaderErrorType], Error: h[HeaderError], Failures: 1, State: Waiting,
 	}
-	// A number that does not parse stays zero; the header itself is kept.
 	if n, err := strconv.ParseInt(h[HeaderPartition], 10, 32); err == nil {
 		l.Partition = int32(n)
 	}
 	l.Offset, _ = strconv.ParseInt(h[HeaderOffset], 10, 64)
-	l.Retries, _ = strconv.Atoi(h[HeaderRetries])
+	// A number that does not parse, or that no column takes, stays zero; the header itself is kept.
+	if n, err := strconv.ParseInt(h[HeaderRetries], 10, 32); err == nil {
+		l.Retries = int(n)
+	}
 	l.Timestamp = timeOr(h[HeaderTimestamp], r.Timestamp)
 	l.FailedAt = timeOr(h[HeaderFailedAt], r.Timestamp)
 	return l

@@ -61,7 +61,9 @@ const columns = `id, consumer_group, original_topic, original_partition, origina
 	state, updated_at, actor, reason`
 
 // Record writes a letter, or counts one more failure of a letter it has and puts that back to waiting. The same
-// failure a second time changes nothing.
+// failure a second time changes nothing, and neither does any failure once the letter is settled: a message that was
+// given up twice, because its service died in between, has its second failure in the topic behind the first, and that
+// may be read when an operator is done already.
 func (s *Store) Record(ctx context.Context, tx *database.Tx, l Letter) error {
 	headers, err := json.Marshal(l.Headers)
 	if err != nil {
@@ -73,7 +75,7 @@ func (s *Store) Record(ctx context.Context, tx *database.Tx, l Letter) error {
 			state = 'waiting', failures = dead_letters.failures + 1, error_type = excluded.error_type,
 			error_message = excluded.error_message, retries = excluded.retries, headers = excluded.headers,
 			failed_at = excluded.failed_at, updated_at = excluded.updated_at
-		WHERE dead_letters.failed_at < excluded.failed_at`,
+		WHERE dead_letters.failed_at < excluded.failed_at AND dead_letters.state IN ('waiting', 'redriving')`,
 		printable(l.ID), l.Group, printable(l.Topic), l.Partition, l.Offset, l.Timestamp.UTC(), l.Key, l.Value,
 		string(headers), printable(l.EventID), printable(l.EventType), printable(l.ErrorType), printable(l.Error),
 		l.Retries, l.FailedAt.UTC(), s.now().UTC())
@@ -161,15 +163,17 @@ type By struct{ Actor, Reason string }
 // a discarded one is ErrState.
 func (s *Store) Redrive(ctx context.Context, id string, by By) (Letter, error) {
 	send := false
-	l, err := s.change(ctx, id, by, func(l Letter) (State, error) {
+	l, err := s.change(ctx, id, by, func(l Letter) (to State, change bool, err error) {
 		switch {
 		case l.State == Discarded:
-			return "", fmt.Errorf("%w: %s is discarded", ErrState, id)
+			return "", false, fmt.Errorf("%w: %s is discarded", ErrState, id)
+		case l.Headers[HeaderOmitted] != "" && l.State != Redriven:
+			return "", false, fmt.Errorf("%w: %s was too large to be kept whole (omitted: %s)", ErrState, id, l.Headers[HeaderOmitted])
 		case l.State == Waiting, l.State == Redriving && s.now().Sub(l.UpdatedAt) > stuckAfter:
 			send = true
-			return Redriving, nil
+			return Redriving, true, nil
 		default:
-			return l.State, nil
+			return l.State, false, nil
 		}
 	})
 	if err != nil || !send {
@@ -189,11 +193,11 @@ func (s *Store) Redrive(ctx context.Context, id string, by By) (Letter, error) {
 // Discard gives the letter up for good. A letter that is discarded already is returned as it is; one that is on its
 // way or has been handled is ErrState.
 func (s *Store) Discard(ctx context.Context, id string, by By) (Letter, error) {
-	return s.change(ctx, id, by, func(l Letter) (State, error) {
+	return s.change(ctx, id, by, func(l Letter) (to State, change bool, err error) {
 		if l.State == Redriving || l.State == Redriven {
-			return "", fmt.Errorf("%w: %s is %s", ErrState, id, l.State)
+			return "", false, fmt.Errorf("%w: %s is %s", ErrState, id, l.State)
 		}
-		return Discarded, nil
+		return Discarded, l.State != Discarded, nil
 	})
 }
 
@@ -207,8 +211,9 @@ func (s *Store) MarkRedriven(ctx context.Context, tx *database.Tx, id string) er
 	return nil
 }
 
-// change moves one letter to the state that next names, under its row's lock.
-func (s *Store) change(ctx context.Context, id string, by By, next func(Letter) (State, error)) (Letter, error) {
+// change moves one letter to the state that next names, under its row's lock. A letter that next leaves alone keeps
+// its time, actor and reason.
+func (s *Store) change(ctx context.Context, id string, by By, next func(Letter) (to State, change bool, err error)) (Letter, error) {
 	var l Letter
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
 		var err error
@@ -216,8 +221,8 @@ func (s *Store) change(ctx context.Context, id string, by By, next func(Letter) 
 		if err != nil {
 			return err
 		}
-		state, err := next(l)
-		if err != nil || (state == l.State && state != Redriving) {
+		state, change, err := next(l)
+		if err != nil || !change {
 			return err
 		}
 		l.State, l.UpdatedAt, l.Actor, l.Reason = state, s.now().UTC(), by.Actor, by.Reason

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/database/databasetest"
 	"github.com/orderflow/orderflow/pkg/httpapi"
 )
 
@@ -85,6 +87,42 @@ func TestIdempotency(t *testing.T) {
 	n, err := i.Purge(t.Context(), db, noon.Add(time.Hour), 10)
 	require.NoError(t, err)
 	require.Equal(t, 1, n, "b's; a's lives again")
+}
+
+// A purge that waits for a request which takes an expired key for itself leaves that key alone.
+func TestPurgeSparesAKeyThatIsTakenMeanwhile(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		db := databasetest.Open(t, url, map[string]fs.FS{"httpapi": httpapi.Migrations})
+		i := httpapi.NewIdempotency(time.Hour)
+		answer := func() (httpapi.Response, error) { return httpapi.JSONResponse(http.StatusAccepted, nil, 1) }
+		_, _, err := call(t.Context(), db, i, request(t, "a", "k", `{}`, noon), answer)
+		require.NoError(t, err)
+
+		later := noon.Add(2 * time.Hour)
+		purged := make(chan error, 1)
+		_, replayed, err := call(t.Context(), db, i, request(t, "a", "k", `{}`, later), func() (httpapi.Response, error) {
+			go func() {
+				_, err := i.Purge(context.WithoutCancel(t.Context()), db, later, 10)
+				purged <- err
+			}()
+			if db.Dialect() == database.Postgres {
+				require.Eventually(t, func() bool {
+					var n int
+					err := db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity
+						WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n)
+					return err == nil && n == 1
+				}, 10*time.Second, time.Millisecond, "the purge waits")
+			}
+			return answer()
+		})
+		require.NoError(t, err)
+		require.False(t, replayed)
+		require.NoError(t, <-purged)
+		_, replayed, err = call(t.Context(), db, i, request(t, "a", "k", `{}`, later), answer)
+		require.NoError(t, err)
+		require.True(t, replayed, "the answer is kept")
+	})
 }
 
 func TestIdempotentRefusalIsKeptAndErrorIsNot(t *testing.T) {

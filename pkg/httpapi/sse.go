@@ -64,7 +64,8 @@ func NewStream(w http.ResponseWriter, opts StreamOptions) (*Stream, error) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-transform")
+	// Neither kept, nor compressed and so held back, on the way.
+	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	h.Del("Content-Length")
 	w.WriteHeader(http.StatusOK)

@@ -38,6 +38,7 @@ func TestStreamFormat(t *testing.T) {
 	require.Error(t, s.Send(httpapi.StreamEvent{Name: "1\n2"}))
 	require.Equal(t, "retry: 1000\n\nid: 1-0\nevent: reset\ndata: a\ndata: id: forged\ndata: b\n\n:\n\n", w.Body.String())
 	require.Equal(t, "text/event-stream", w.Header().Get("Content-Type"))
+	require.Equal(t, "no-store, no-transform", w.Header().Get("Cache-Control"))
 	require.True(t, w.Flushed)
 }
 

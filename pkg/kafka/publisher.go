@@ -21,15 +21,17 @@ const (
 	closeTimeout = 5 * time.Second
 )
 
+// maxRecord is the largest record, or batch of them, that SendRecord sends: more than sarama's 1 MiB, because a record
+// that a topic took must fit into the dead-letter topic with the headers that are added to it. Batches of messages stay
+// within sarama's limit, which is their topics' too.
+const maxRecord = 1152 << 10
+
 // Publisher sends records and waits until they are on all in-sync replicas. It is safe for concurrent use.
 type Publisher struct {
 	cfg    Config
 	logger *slog.Logger
 
-	// connecting is held while connecting, which takes its time; mu never is.
-	connecting sync.Mutex
-	client     sarama.Client
-	producer   sarama.SyncProducer
+	messages, records connection
 
 	mu     sync.Mutex
 	closed bool
@@ -37,6 +39,14 @@ type Publisher struct {
 	known map[string]bool
 	// sends are the calls under way, also those whose caller has stopped waiting.
 	sends sync.WaitGroup
+}
+
+// connection is a producer that is opened when it is first wanted.
+type connection struct {
+	// connecting is held while connecting, which takes its time; the publisher's mu never is.
+	connecting sync.Mutex
+	client     sarama.Client
+	producer   sarama.SyncProducer
 }
 
 // NewPublisher returns a publisher that connects at its first send, so that a service can start before its broker.
@@ -61,7 +71,7 @@ func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 		}
 		records[i] = record
 	}
-	return errors.Join(p.send(msgs[0].Context(), records)...)
+	return errors.Join(p.send(msgs[0].Context(), &p.messages, records)...)
 }
 
 // SendBatch sends events as one batch. It returns nil when all are sent, and otherwise an error (or nil) for each
@@ -75,18 +85,19 @@ func (p *Publisher) SendBatch(ctx context.Context, batch []event.Addressed) []er
 			Topic: a.Topic, Key: []byte(a.Event.Key), Value: a.Event.Data, Headers: a.Event.Headers(),
 		}.message()
 	}
-	return p.send(ctx, records)
+	return p.send(ctx, &p.messages, records)
 }
 
-// SendRecord sends r's key, value and headers as they are to r.Topic. Errors are those of SendBatch.
+// SendRecord sends r's key, value and headers as they are to r.Topic. Errors are those of SendBatch. It keeps no order
+// with what SendBatch and Publish send.
 func (p *Publisher) SendRecord(ctx context.Context, r Record) error {
-	return errors.Join(p.send(ctx, []*sarama.ProducerMessage{r.message()})...)
+	return errors.Join(p.send(ctx, &p.records, []*sarama.ProducerMessage{r.message()})...)
 }
 
 // send waits for all records or for ctx. sarama cannot be told to give up a record, so after ctx it goes on in the
 // background until its own retries end, and the caller hears that the outcome is unknown. A caller that sends such a
 // record again keeps order: sarama's queue of a partition is first in, first out.
-func (p *Publisher) send(ctx context.Context, records []*sarama.ProducerMessage) []error {
+func (p *Publisher) send(ctx context.Context, c *connection, records []*sarama.ProducerMessage) []error {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -100,7 +111,7 @@ func (p *Publisher) send(ctx context.Context, records []*sarama.ProducerMessage)
 	result := make(chan []error, 1)
 	go func() {
 		defer p.sends.Done()
-		result <- p.sendAll(records)
+		result <- p.sendAll(c, records)
 	}()
 	select {
 	case errs := <-result:
@@ -110,8 +121,8 @@ func (p *Publisher) send(ctx context.Context, records []*sarama.ProducerMessage)
 	}
 }
 
-func (p *Publisher) sendAll(records []*sarama.ProducerMessage) []error {
-	client, producer, err := p.connect()
+func (p *Publisher) sendAll(c *connection, records []*sarama.ProducerMessage) []error {
+	client, producer, err := p.connect(c)
 	if err != nil {
 		return all(len(records), err)
 	}
@@ -150,13 +161,17 @@ func (p *Publisher) sendAll(records []*sarama.ProducerMessage) []error {
 }
 
 // connect opens the client and the producer once.
-func (p *Publisher) connect() (sarama.Client, sarama.SyncProducer, error) {
-	p.connecting.Lock()
-	defer p.connecting.Unlock()
-	if p.producer != nil {
-		return p.client, p.producer, nil
+func (p *Publisher) connect(c *connection) (sarama.Client, sarama.SyncProducer, error) {
+	c.connecting.Lock()
+	defer c.connecting.Unlock()
+	if c.producer != nil {
+		return c.client, c.producer, nil
 	}
-	client, err := sarama.NewClient(p.cfg.Brokers, p.cfg.Sarama())
+	settings := p.cfg.Sarama()
+	if c == &p.records {
+		settings.Producer.MaxMessageBytes = maxRecord
+	}
+	client, err := sarama.NewClient(p.cfg.Brokers, settings)
 	if err != nil {
 		return nil, nil, classify("connect to Kafka", err)
 	}
@@ -164,7 +179,7 @@ func (p *Publisher) connect() (sarama.Client, sarama.SyncProducer, error) {
 	if err != nil {
 		return nil, nil, errors.Join(classify("open the Kafka producer", err), client.Close())
 	}
-	p.client, p.producer = client, producer
+	c.client, c.producer = client, producer
 	return client, producer, nil
 }
 
@@ -232,11 +247,7 @@ func (p *Publisher) Close() error {
 	done := make(chan error, 1)
 	go func() {
 		p.sends.Wait()
-		if p.producer == nil {
-			done <- nil
-			return
-		}
-		done <- errors.Join(p.producer.Close(), p.client.Close())
+		done <- errors.Join(p.messages.close(), p.records.close())
 	}()
 	select {
 	case err := <-done:
@@ -245,6 +256,13 @@ func (p *Publisher) Close() error {
 		p.logger.Warn("kafka publisher closed while sends were still under way; their outcome is unknown")
 		return fault.Unavailablef("close the Kafka producer: sends under way did not end within %s", closeTimeout)
 	}
+}
+
+func (c *connection) close() error {
+	if c.producer == nil {
+		return nil
+	}
+	return errors.Join(c.producer.Close(), c.client.Close())
 }
 
 func all(n int, err error) []error {

@@ -66,6 +66,23 @@ func TestSendKeepsTheOrderOfAKey(t *testing.T) {
 	}
 }
 
+// A record that one topic took must fit into the dead-letter topic with the headers that are added to it.
+func TestSendRecordLargerThanAMessage(t *testing.T) {
+	t.Parallel()
+	_, cfg := broker(t, 1, "topic")
+	admin, err := kafka.NewAdmin(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = admin.Close() })
+	require.NoError(t, admin.EnsureTopics(t.Context(), []kafka.Topic{
+		{Name: "letters", Partitions: 1, Replication: 1, Configs: map[string]string{"max.message.bytes": "1179648"}},
+	}))
+	p := publisher(t, cfg)
+	r := kafka.Record{Topic: "letters", Value: make([]byte, 1<<20), Headers: map[string]string{"why": strings.Repeat("x", 2000)}}
+	require.NoError(t, p.SendRecord(t.Context(), r))
+	r.Topic = "topic"
+	require.Equal(t, fault.Permanent, fault.KindOf(p.SendRecord(t.Context(), r)), "the topic takes no such record")
+}
+
 func TestSendWithoutABroker(t *testing.T) {
 	t.Parallel()
 	cfg := kafka.Config{Brokers: []string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}}

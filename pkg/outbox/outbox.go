@@ -131,8 +131,9 @@ func (tx *Tx) Forward(a event.Addressed) {
 	}
 }
 
-// Now is the factory's clock.
-func (tx *Tx) Now() time.Time { return tx.outbox.factory.Now().UTC() }
+// Now is the factory's clock, in whole microseconds: what PostgreSQL keeps, so that a time that is answered or published
+// before it is stored is the one that is read back.
+func (tx *Tx) Now() time.Time { return tx.outbox.factory.Now().UTC().Truncate(time.Microsecond) }
 
 // Mark returns how many events are queued, for Rewind. It goes with a savepoint in the database.
 func (tx *Tx) Mark() int { return len(tx.pending) }

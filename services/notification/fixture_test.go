@@ -282,6 +282,7 @@ func (f *fixture) follow(customer, last string) *sse {
 	require.NoError(f.t, err)
 	require.Equal(f.t, http.StatusOK, res.StatusCode)
 	require.Equal(f.t, "text/event-stream", res.Header.Get("Content-Type"))
+	require.Equal(f.t, "no-store, no-transform", res.Header.Get("Cache-Control"))
 	go func() {
 		defer close(s.events)
 		defer res.Body.Close()

@@ -5,21 +5,28 @@
 package notification
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/app"
+	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/feed"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/observe"
+	"github.com/orderflow/orderflow/pkg/queue"
 	"github.com/orderflow/orderflow/pkg/service"
 	"github.com/orderflow/orderflow/services/notification/internal/fanout"
-	"github.com/orderflow/orderflow/services/notification/internal/feed"
-	"github.com/orderflow/orderflow/services/notification/internal/queue"
 	"github.com/orderflow/orderflow/services/notification/internal/rest"
 	"github.com/orderflow/orderflow/services/notification/internal/store"
+	"github.com/orderflow/orderflow/services/notification/internal/webhook"
 )
 
 // Config is the service's configuration.
@@ -81,20 +88,31 @@ func (c Config) Validate() []error {
 	return errs
 }
 
+const (
+	// redisTimeout bounds one readiness check.
+	redisTimeout = time.Second
+	// requeueAfter is how long, in takeover times, a delivery is outstanding while the queue is idle before it counts as
+	// lost, and requeueBatch how many are put back at a time.
+	requeueAfter = 6
+	requeueBatch = 200
+	// retainInterval is how often what is older than the retention is removed, retainBatch how many rows at a time.
+	retainInterval = time.Minute
+	retainBatch    = 1000
+)
+
 // Run wires the service.
 func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	rdb, err := openRedis(cfg, rt)
 	if err != nil {
 		return err
 	}
-	expiry := cfg.FeedExpiry
-	if expiry == 0 {
-		expiry = cfg.Retention
-	}
-	feeds := feed.New(rdb, feed.Config{MaxEntries: cfg.FeedMaxEntries, Expiry: expiry}, rt.Logger)
+	feeds := feed.New(rdb, feed.Config{
+		Prefix: "notifications:", MaxEntries: cfg.FeedMaxEntries, Expiry: cmp.Or(cfg.FeedExpiry, cfg.Retention),
+	}, rt.Logger)
 	hooks, err := queue.New(rdb, queue.Config{
-		Stream: fanout.WebhookStream, Group: fanout.WebhookGroup, Workers: cfg.WebhookWorkers, Takeover: cfg.WebhookTakeover,
-		Instance: instance(),
+		Stream: webhook.Stream, Group: webhook.Group, Workers: cfg.WebhookWorkers, Takeover: cfg.WebhookTakeover,
+		// A new one at each start: what the process before it held goes idle.
+		Instance: uuid.NewString(),
 	}, rt.Logger)
 	if err != nil {
 		return err
@@ -119,7 +137,7 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 
 	var channels []string
 	if cfg.WebhookURL != "" {
-		channels = append(channels, fanout.WebhookChannel)
+		channels = append(channels, webhook.Name)
 		if err := startWebhook(cfg, rt, a, hooks); err != nil {
 			return err
 		}
@@ -131,6 +149,84 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	if err != nil {
 		return err
 	}
-	rt.Go("retention", func(ctx context.Context) error { return retain(ctx, cfg, a, rt) })
+	upkeep(rt, "retention", retainInterval, func(ctx context.Context) error {
+		var err error
+		for more := true; more && err == nil && ctx.Err() == nil; {
+			more, err = store.Purge(ctx, a.DB, a.Events.Now().Add(-cfg.Retention), retainBatch)
+		}
+		return err
+	})
 	return a.Start(ctx)
+}
+
+// openRedis connects when it is first used. Redis may be away at the start, and any time later.
+func openRedis(cfg Config, rt *service.Runtime) (*redis.Client, error) {
+	opts, err := redis.ParseURL(cfg.RedisURL)
+	if err != nil {
+		// The library's error may quote the URL with its password.
+		return nil, fault.Permanentf("REDIS_URL cannot be parsed")
+	}
+	// Each worker has a blocking read and a claim of its own, the hub one.
+	opts.PoolSize = 3*cfg.WebhookWorkers + 16
+	opts.ContextTimeoutEnabled = true
+	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	rdb := redis.NewClient(opts)
+	rt.OnStop("redis", func(context.Context) error { return rdb.Close() })
+	rt.Check("redis", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+		defer cancel()
+		if err := rdb.Ping(ctx).Err(); err != nil {
+			return fault.Unavailablef("redis: %w", err)
+		}
+		return nil
+	})
+	return rdb, nil
+}
+
+// startWebhook works the queue, and keeps it: what is done with is removed, and what Redis lost is put there again.
+func startWebhook(cfg Config, rt *service.Runtime, a *app.App, hooks *queue.Queue) error {
+	channel, err := webhook.New(webhook.Config{
+		URL: cfg.WebhookURL, Timeout: cfg.WebhookTimeout, Connections: cfg.WebhookWorkers, Attempts: cfg.WebhookMaxAttempts,
+		BackoffInitial: cfg.WebhookBackoffInitial, BackoffMax: cfg.WebhookBackoffMax,
+	}, webhook.Deps{DB: a.DB, DeadLetters: a.DeadLetters, Logger: rt.Logger, Registry: rt.Registry, Now: a.Events.Now})
+	if err != nil {
+		return err
+	}
+	rt.OnStop("webhook connections", func(context.Context) error { channel.Close(); return nil })
+	rt.Check("webhook", func(context.Context) error { return hooks.Ready() })
+	rt.Consume("webhook", func(ctx context.Context) error { return hooks.Run(ctx, channel.Handle) })
+	upkeep(rt, "webhook upkeep", cfg.WebhookTakeover, func(ctx context.Context) error {
+		if _, err := hooks.Trim(ctx); err != nil {
+			return err
+		}
+		idle, err := hooks.Idle(ctx)
+		if err != nil || !idle {
+			return err
+		}
+		// What is on its way to the queue now is younger than this.
+		n, err := fanout.Requeue(ctx, a.Outbox, a.Events.Now().Add(-requeueAfter*cfg.WebhookTakeover), requeueBatch)
+		if n > 0 {
+			rt.Logger.WarnContext(ctx, "deliveries were outstanding but not in the queue, and are put there again", "count", n)
+		}
+		return err
+	})
+	return nil
+}
+
+// upkeep calls fn again and again. What fails is tried again in the next round: nothing depends on it.
+func upkeep(rt *service.Runtime, name string, interval time.Duration, fn func(ctx context.Context) error) {
+	rt.Go(name, func(ctx context.Context) error {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			if err := fn(ctx); err != nil && ctx.Err() == nil {
+				rt.Logger.WarnContext(ctx, "upkeep failed, trying again later", "of", name, "error", err)
+			}
+		}
+	})
 }

@@ -136,7 +136,7 @@ func TestRedisRestart(t *testing.T) {
 	require.JSONEq(t, `{"after":"1-0","position":"2-0","list":"/v1/customers/c-1/notifications"}`, reset.data)
 	require.Equal(t, "3-0", resumed.next().id)
 
-	// Empty, and nothing on its way: the client hears at once, not with the next notification.
+	// Empty, and nothing on its way: the client hears of it without a next notification.
 	f.redis.FlushAll()
 	empty := f.follow("c-1", "1-0")
 	require.Equal(t, sseEvent{"3-0", "reset", `{"after":"1-0","position":"3-0","list":"/v1/customers/c-1/notifications"}`}, empty.next())

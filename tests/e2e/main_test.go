@@ -34,7 +34,7 @@ func run(m *testing.M) int {
 	var err error
 	if system, err = shop.Open(); err != nil {
 		fmt.Fprintf(os.Stderr, "These tests need a running system and are told by the environment where it is:\n%v\n\n"+
-			"To run them on a stack of their own:  go run ./tools/cmd/orderctl run -- go test ./tests/e2e/...\n", err)
+			"To run them on a stack of their own:  make test-e2e\n", err)
 		return 1
 	}
 	fmt.Printf("SEED=%d\n", system.Seed)

@@ -181,18 +181,23 @@ func containsAll(s string, parts []string) bool {
 // pollInterval is how often Eventually asks.
 const pollInterval = 40 * time.Millisecond
 
-// Eventually asks until done says yes or ctx ends; then the error is done's last, with ctx's.
+// Eventually asks until done says yes or ctx ends; then the error is done's last objection, with why ctx ended.
 func Eventually(ctx context.Context, done func(ctx context.Context) error) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
+	var objection error
 	for {
 		err := done(ctx)
 		if err == nil {
 			return nil
 		}
+		// A request that ctx cut off says nothing of what is waited for.
+		if ctx.Err() == nil || objection == nil {
+			objection = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), objection)
 		case <-ticker.C:
 		}
 	}

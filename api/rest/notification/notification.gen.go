@@ -121,7 +121,7 @@ type NextCursor = string
 
 // Notification Something that a customer should know, said once.
 //
-// Example: {"at":"2026-11-21T10:15:30Z","customer_id":"cust-42","id":"0192d6f0-7c1e-7d5a-9f4b-3b9a4f7f2c11-1","kind":"order_placed","order_id":"0192d6f0-7c1e-7d5a-9f4b-3b9a4f7f2c11","order_version":1,"position":"1763720130123-0","text":"Your order of 25.00 EUR has arrived, and we are working on it.","title":"We have your order"}
+// Example: {"at":"2026-11-21T10:15:30Z","customer_id":"cust-42","id":"0192d6f0-7c1e-7d5a-9f4b-3b9a4f7f2c11-order_placed","kind":"order_placed","order_id":"0192d6f0-7c1e-7d5a-9f4b-3b9a4f7f2c11","order_version":1,"position":"17-0","text":"Your order of 25.00 EUR (2 pieces) has arrived, and we are working on it.","title":"We have your order"}
 type Notification struct {
 	// At An instant, RFC 3339, in UTC.
 	//
@@ -136,7 +136,7 @@ type Notification struct {
 	// ID The notification, the same on every delivery channel.
 	ID string `json:"id"`
 
-	// Kind What happened, an open vocabulary: order_placed, order_confirmed, order_cancelled, and others later.
+	// Kind What happened, an open vocabulary: order_placed, order_confirmed, order_cancelled, order_refunded, and others later.
 	Kind string `json:"kind"`
 
 	// OrderID An identifier.
@@ -149,7 +149,7 @@ type Notification struct {
 
 	// Position A place in the customer's stream, as the stream's events have it in id.
 	//
-	// Example: 1763720130123-0
+	// Example: 17-0
 	Position Position `json:"position"`
 
 	// Text The whole of it for people.
@@ -171,7 +171,7 @@ type NotificationPage struct {
 
 // Position A place in the customer's stream, as the stream's events have it in id.
 //
-// Example: 1763720130123-0
+// Example: 17-0
 type Position = string
 
 // Problem What went wrong (RFC 9457).
@@ -1679,55 +1679,55 @@ func (sh *strictHandler) GetDeliveryTotals(w http.ResponseWriter, r *http.Reques
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"xFp7b9u4sv8qhO4C3cWVbMl2ktrF4iLbx93e2+32tCkWZ5ucgpbGFhuJdEk6jjfwdz+YoZ42k3hfOH/F",
-	"tihynr/fzDB3QarKlZIgrQlmd0EOPANNH98IeY1/MzCpFisrlAxmwUUOTMKtZSu+BPbt+1fP2dPR06ff",
-	"zdjlOo7H6WAwoA/wjGkovr8McPFlMGDncwPSMiWZzYEV3LgtBkEYwC0vVwUEs8DtMbxJhkqjHP+TrrVR",
-	"+vvsy8vTny7SzU8vzje+7YMwMGkOJUeBS377BuTS5sFsFMdxGNjtCjc3Vgu5DHa7MHgPVm/PFxb0oYYf",
-	"IFUyM8wqtuHCsjkslAaSmhS3etsTOtk7W5TrMpiNT/HkUkj3tZVCSAtL0MEO5VhxzUuwlcWfk7KHEv2S",
-	"QyUAGd1Yrq15xiy/BskWWpXts0pYLjMmlUUd5sBKngFbr1Bqgft9XYPeBmEgeYkSORvfZ8KTZIRyWgsa",
-	"3/3Xp/PoVx79FkfTz4Pvo6u7JDxJRrtvAp+Zn6+NVSXo15k/kNLqeSPZitu8K5h7/FlkQRho+LoWGrJg",
-	"ZvUautJ+o2ERzIL/GraxPHRPzbAjAkr0RpTCHgrzo9qwksstExZKw7gzZs4N45aVytj7bFfQfl1hMljw",
-	"dWEx9sI2HJJeNCT+aNBgVkoaoGD4gWfv4esaDImbKmlB0ke+WhUi5Sj5cKXVvIDyv78YVOOuDUqUw3JR",
-	"VIbWbic218CvDYUL7qh5SpqB1gpD8FPntXKN66E2AEvieN8G5K3aBrurMDCW27UJZhPKOmEpp3/gGas1",
-	"afTmc7W2s3nB5XWwO9aX75y2zliH0XSgpDCNls+Y05Gh3wwDnuZsIaDIKFU2ObdMGMaLQm0gQ/toGKBg",
-	"HyW/4aLgc2fUP+mGjFs+5wZYyiWm5xyF5mkOGXqhtt5JPG6t9wH0jUiBdQX5W61oqgMrEUm+ykCWSYDM",
-	"sC8YGlJtniHG5EIu2YYbluZcLp0mHRYhpI0aqPUJVq0edkB5R8JVEhM05lxKKC6U5YXxISRHa6a8BKYW",
-	"DquVFYvKQQZpR0lgGRTiBvSWhJVQ9ID8Lqh+DWbBBua5UtcBWoheQdxBJFxwUeDnOAyQHRDpZjEiuVYr",
-	"0Fa45G028qJee3YHZ08nBwjaO/wRmFNrafGNWr4jlzc6HLV+10XhT42W7TZdiRtZrhrF1PwLpHSu2/Be",
-	"HO75ZRwGC6VLbh1enk6CDrBO4/gsmU5HJ5OzSTydJg9z7sOUdN4jpLYqwV+jyejQX35aJFI8nfg4MQxe",
-	"VBF4XyQ3TNSPX0IktgENYYtYvYAvMcYpWfeDnNkK3pREvbyRSp+J/B4NhV4m7sgmr92LJ63FudZ8i097",
-	"avyxMOtvEbYi+wLr5Q1I+8Fq4KWvtNM3oCMqRAEXGrYRNldry0AScjWBNheSE8kdePAV0sZLZBNfBDlS",
-	"qS2+0UouD41ek4IXxg55qBd3ia+kdcTsrxuFq7hrdhQWC0iZGYpxiYnyKZirDHXtEXsN4x0zt8c56t8/",
-	"8P8+/PyWrRSmm2ZCWkUn4+bs22EhJJhhPPy65tIKu/0uZEo7qO7AdlMR76l94i/ku3EiZCt6ZWFfhHgz",
-	"XzKRgcQ420/+OJmOstNFHJ2lCURn2QmPpovJPBrPp3yyOFuM0iT5S5DhLdza+zoA93tDbXX/FdJXg+bj",
-	"pnY09m3Mue4Z48d0Xd3uas/qf7T4D4O3naz1ZKIqwZUOlCq8QV5mcrUuMnYt1SZkhouMKZnCHlFTio7i",
-	"0WmUJNEouUjiWXIyG8e/Ijx0uoYudtPXY7wZoT+vhcT11IZ+XhU8JUZzX4/eqXnjBrQhxZMwWCkjKisk",
-	"Z6fjs1GcjONkNI6wvrZwi6r9U601o1fR56OTQRyzlx/fu45Ea3EDWcUDwDgSg9LXaEwlmaCKvi4ff8Eu",
-	"5gbYttkwOChWuH0Mly9ECfhez7TH913O9t5JQidIOsGMTEYM5qvXulg4euqJPOc6L7bmfLUC6YzH1Aok",
-	"u1Epn68Lrrcz1nV2WH1LlVwIXXZ+4DKFoqgdoBCjDSv4IWTt4wCPfrv6VGXP1V0cno79mdMG2cMmdqbd",
-	"CzCflWnJE8OqRRU7WWZW1CipxYC97VUbKZdVmDHkRrVwW8zIQ7lY5kgk9W5Ic2RbVThS+UPFWuIr1tpU",
-	"eaSlqdft6gzymWGTq4J4Rli2UJqtQK2KfXod+em1yqf9bX+WwJDXHtzvUd5CZGlUDffGHk007Lu6CvRa",
-	"tkrzENPZR3tdD7/jS48yvRgIK6bZoKsXQrsRSB84mnrxqMKxRwi9ujGJfYUj3NrPacOHD+7cMueBbekE",
-	"nz3edWJrv4gjCKj5tHbHE8MM1ZUhki1hFX19YupakpBWWHxRZH2KPUT6ToxMkj5QxNEUqXUU76LOZy9W",
-	"1M28H+42yP1Ug7pJ7XRycvbdHpX+DXOiZlBUlZXVnOigAvxzM6PjSuqLXBDwbVk1pEHvbJR2UPV44tcq",
-	"7+/7sp0g9Yr98KGBUnhcpnQ6jEf7KyGxmk/hvmai5TxmVcg4+/j+NdOwAA1VWdXA9VqLqHlylHGqcPns",
-	"o/dXgobo3c7D5VM1YHpiWKGW5ihGr2PEh+o/Xly8Y27BoMs1J9Nph14msXcacA+s474IrkgW+2HzrC1T",
-	"EPR5UThKMfTGEehf/7B/6P/3DzzwFRbzTQKwTQ6VOUl1ZvjWoLd5UfwOpz5GTfS0ZZjKDz44pRLR21dR",
-	"gNqQIQCNx+NpiKb8ePG8D5CeYn6QjMaTk9Nfu+pk3EJk8aw+gno0oeRYKI93oShMA+t19UJZQrc+NgdR",
-	"FctmwF5j91RsWSGMBWlmnZknOh1joF9y/4wvLgq16VW3ddgHYdDUakEyiAcxFXErkHwlglkwHsSDcYWZ",
-	"FPHDm2TYyDq86xQHu+HBcGUJ9r4ru5bIib8WXLM5T68rLttSG3ENKztg7RgMw3GTq7LRWRhqzCQ1IlJJ",
-	"AhCEYRIBO+vgjTD27d7EpnvN9cmPfe2Sfuvw6Gp3o3PEwrpCuNq7aBnF8QOj/Xqkf9xs/aDI8gzZz5sO",
-	"3HPZ+tB8nNbQhhMnsm9xo9qwc4G0C4OTePz4K91LBhrAr8uS623l1U6X/sSw/amc5UtzOK27wm2ODuGh",
-	"aQZ33kg+nN8NGF0YMM7mWl2DxHJFQkoZx1laCFzq7nyaAYjImg4Iw9gASMfaS7DGNZ4u2jltLWzYxH8p",
-	"jIGsvl5184uNSGHAfqnmiEpSCUhbEbCkCg+nW1qpNtUMtp8yblz5lybNIQL0VKfCzhmnNkFzw1lN/Zor",
-	"zjfc2IjGqtHrF8HRt0xNS+YXpyFQJ4ZxclWXTgZsNcGq6NZ9YRshzYDFUYxARKNFWAophZuxeu9nubGf",
-	"KVRcC/V7hQ+D22ipoo4pyBKvX/yDzjkCTLArG5IEURvdLe9psHo7o6r5Ul5Kkc3YXq9wKentWS/jLmXG",
-	"LZ+xux2+dbRi3em4B5peuj5GLRiSaZ+/Uq71lvHepADJg2a+QtLdJiUGsmLdzVatEDuXLl+brTWgj6lo",
-	"Ice7VKFBJiUdjYLrTbi5hswxLeIOK5Rcgiu9qLCeETkf3vpRDyvZUjFV/Z8EleHsuSpLUvQaYFU3OQ1q",
-	"FOJmH52f8zSH6Dl2QsrTY5wXG1REqshYpfeGq/WvD/4Hw8P3gP8hzH+lsHv5U6hfze8EmKFtLry80H7M",
-	"Da73dusQTv8X7N4t29/I+Hsn3XOp7pQf/AVOeQ+c2slqy44LWluj/fElYsu6XT8AYIvVX3UvXvI0F66a",
-	"W2vs6nNrV7PhMBmdYYk6SGZP46cTgrvqOK//OjU1/ceSKrIWivshcsgKbmLBDWuukBkUBjaYs+0uHS13",
-	"V7t/BwAA//8=",
+	"xFr7b9s48v9XCH0X6BZfyZYcJ2lcLA7ZPm571+322hSL2zZX0NLYYiORKknH8Qb+3w8z1NNmEu8L91Ns",
+	"iyLn+fnMDHMbpKqslARpTTC7DXLgGWj6+FrIK/ybgUm1qKxQMpgFFzkwCTeWVXwJ7Nt3L5+xJ5MnTx7P",
+	"2KdVHB+lo9GIPsBTpqH47lOAiz8FI3Y+NyAtU5LZHFjBjdtiFIQB3PCyKiCYBW6P8XUyVhrl+Fu60kbp",
+	"77IvL05+vEjXPz4/X/u2D8LApDmUHAUu+c1rkEubB7NJHMdhYDcVbm6sFnIZbLdh8A6s3pwvLOh9Dd9D",
+	"qmRmmFVszYVlc1goDSQ1KW71ZiB0snO2KFdlMDs6wZNLId3XTgohLSxBB1uUo+Kal2Briz8jZfcl+jmH",
+	"WgAyurFcW/OUWX4Fki20KrtntbBcZkwqizrMgZU8A7aqUGqB+31dgd4EYSB5iRI5G99lwuNkgnJaCxrf",
+	"/c/H8+gXHv0aR2efR99Fl7dJeJxMtt8EPjM/WxmrStCvMn8gpfXzVrKK27wvmHv8WWRBGGj4uhIasmBm",
+	"9Qr60n6jYRHMgv8bd7E8dk/NuCcCSvRalMLuC/ODWrOSyw0TFkrDuDNmzg3jlpXK2LtsV9B+fWEyWPBV",
+	"YTH2wi4ckkE0JP5o0GAqJQ1QMHzPs3fwdQWGxE2VtCDpI6+qQqQcJR9XWs0LKP//i0E1brugRDksF0Vt",
+	"aO12YnMN/MpQuOCOmqekGWitMAQ/9l4rV7geGgOwJI53bUDeamywvQwDY7ldmWA2pawTlnL6e56xRpNW",
+	"bz5XKzubF1xeBdtDffnWaeuMtR9Ne0oK02r5lDkdGfrNMOBpzhYCioxSZZ1zy4RhvCjUGjK0j4YRCvZB",
+	"8msuCj53Rv2Dbsi45XNugKVcYnrOUWie5pChFxrrHcdHnfXeg74WKbC+IH+pFU19YC0iyVcbyDIJkBn2",
+	"BUNDqvVTxJhcyCVbc8PSnMul06THIoS0UQu1PsHq1eMeKG9JuFpigsacSwnFhbK8MD6E5GjNlJfA1MJh",
+	"tbJiUTvIIO0oCSyDQlyD3pCwEooBkN8G9a/BLFjDPFfqKkAL0SuIO4iECy4K/ByHAbIDIt0sRiTXqgJt",
+	"hUvediMv6nVn93D2ZLqHoIPDH4A5tZIW32jkO3B5q8NB67d9FP7Yatlt05e4leWyVUzNv0BK57oN78Th",
+	"gV+OwmChdMmtw8uTadAD1rM4Pk3OzibH09NpfHaW3M+591PS+YCQuqoEf42mk31/+WmRSPFk6uPEMHhe",
+	"R+Bdkdwy0TB+CZHYGjSEHWINAr7EGKdk3Q1yZmt4UxL18kYqfSbyezAUBpm4JZu8ci8edxbnWvMNPh2o",
+	"8fvCbLhF2InsC6wX1yDte6uBl77STl+DjqgQBVxo2FrYXK0sA0nI1QbaXEhOJLfnwZdIGy+QTXwR5Eil",
+	"sfhaK7ncN3pDCl4Y2+ehQdwlvpLWEbO/bhSu4m7YUVgsIGVmKMYlJsrHYK4y1HVA7A2M98zcHeeof/fA",
+	"f7z/6Q2rFKabZkJaRSfj5uzbcSEkmHE8/rri0gq7eRwypR1U92C7rYh31D72F/L9OBGyE722sC9CvJkv",
+	"mchAYpztJn+cnE2yk0UcnaYJRKfZMY/OFtN5dDQ/49PF6WKSJsmfggxv4Mbe1QG431tqa/qvkL4aNB83",
+	"jaOxb2POdU8ZP6Tr6ndXO1b/vcV/GLzpZa0nE1UJrnSgVOEt8jKTq1WRsSup1iEzXGRMyRR2iJpSdBJP",
+	"TqIkiSbJRRLPkuPZUfwLwkOva+hjN309xJsR9Z6fq4KnRGNXQuKrO7+6rwdv2r5xDdqQDZIwqJQRtUGS",
+	"0wjraws3qNq/1UozWo8+nxyP4pi9+PCOfTthlYAUzGPXnGgtriGrKQEYR45Q+grtqiQTVNw3leTP2NBc",
+	"A9u0ewd7dQu3D0H0hSgB3xtY+fAWzLnBO1ToxUsvrpHUiMx8pVsfFidPPEHoXOeF2ZxXFUhnPKYqkOxa",
+	"pXy+KrjezFjf2WH9LVVyIXTZ+4HLFIqi+0HDYiWzxiEK4duwgu+j2S5E8OjXy491Yl3exuHJkT+puqC7",
+	"3+TO1DsB57M6LXlkWL2oJi7LTEU9lFqM2JtBIZJyWYcdQ9pUC7fFjDyWi2WOHNPshgxItlaF45vfVccl",
+	"vjquS50Hup1m3bZJLp8Z1rkqiIKEZQulWQWqKnaZd+Jn3jq/drf9SQJDyrt3vwcpDZGmVTXcmYi00bDr",
+	"6jrwG9lqzUNMbx8j9j38li89ygxiIKxJaI2uXgjtpiNDIGlLyYNqygFXDErKJPbVlHBjP6ctVd67c0eq",
+	"e7alE3z2eNuLrd36jiChodrGHY8MM1RyhsjDhF309ZFpykxCXmHxRZEN2bdG/l5gTJMhOsTRGVLtJN5G",
+	"vc9egGiaez/mrbEWoJrUTW7Ppsenj3eo9S+YG7WDo7rMrOdGexXhH5shHVZiX+SC0G7D6qENumSttMOn",
+	"h7O9UXl33xfdRGlQ/If3DZjCw9Kj13E82G8JidV9Cnc1Fx3xMatCxtmHd6+YhgVoqMusFqNXWkTtk4OM",
+	"U4fLZx/HvxQ0VO93Ii6J6oHTI8MKtTQH0XoTIz4o/+Hi4i1zC0Z9gjk+O+txyjT2TgfuwHLcFxEVGWI3",
+	"bJ52tQoiPS8KxyOG3jgA8psfdg/95/DAPV9hcd8mAFvnUJuTVGeGbwx6mxfFb3DqQ3xETztaqf3gw1Cq",
+	"E719FgWoDRkC0NHR0VmIpvxw8WyIip7ifpRMjqbHJ7/01cm4hcjiWUME9WhCybFQHu9CUZgWy5uShbKE",
+	"boFsDqKumM2IvcJuqtiwQhgL0sx6M1B0OsbAsO7+CV9cFGo9KHGbsA/CoC3QgmQUj2Kq3CqQvBLBLDga",
+	"xaOjGjMp4sfXybiVdXzbqwi2471hyxLsXVd4HXsTaS24ZnOeXtUEtqFe4goqO2LdWAzDcZ2rstVZGGrU",
+	"JHUjUkkCEIRhEgE77eC1MPbNzgSnf+310Y993ZJh//DganfDc8DCpiy43Ll4mcTxPaP+ZsR/2Kx9r7Ly",
+	"DN3P247cc/l637yc1tCGUyeyb3Gr2rh3obQNg+P46OFX+pcONJBflSXXm9qrva79kWG7UzrLl2Z/eneJ",
+	"2xwcwmPTDvK8kbw/zxsxukBgnM21ugKJ5YqElDKOs7QQuNTdAbUDEZG1bQ+GsQGQjrWXYI3rPl20c9pa",
+	"2LCN/1IYA1lz3ermGWuRwoj9XM8VlaS6j7YiYEkVHk63tlKt65nsMGXc+PJPTZp9BBioToWdM05jgvbG",
+	"s54Ctleer7mxEY1Zo1fPg4Nvndo+zC9OS6BODOPkqi+hDNh6olXTrfvC1kKaEYujGIGIRo2wFFIKN3P1",
+	"3tdyYz9TqLi+6bcKHwY30VJFPVOQJV49/xedcwCYYCs2JgmiLro73tNg9WbGsMD6JD9Jkc0YNgifJL0y",
+	"G6TZJ5lxy2fsdotLD9amPyL34NEL17GoBUMGHZJWyrXeMD6YCSBj0OBXSLrgpGxAKmz61rrpYefSJWm7",
+	"tQZ0LFUq5G2XHzTNpEyjeXCzCTdXkDl6RbBhhZJLcPUWVdMzYuT9qz/qViVbKqbqf5ag2ps9U2VJil4B",
+	"VE1n00JFIa53IfkZT3OInmH7ozyNxXmxRkWkioxVGhAjIqu5NFirDGsb/5p7/8Xh/ovC/xEJvFTYzvwh",
+	"GqinegLM2LY3Yl6sP+SK13v9tY+vfwe7cw33F5YAOyfdcevulB/9CU55B5z6y3rLngs6W6P98SWiz6Z/",
+	"30Nki+VgfXFe8jQXrrxbaWzzc2ur2XicTE6xZh0lsyfxkynhX32c13+9Ipv+pUkVWYfNwxDZpwk3wuCG",
+	"tXfMDAoDa8znbpeeltvL7X8DAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

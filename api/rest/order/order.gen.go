@@ -397,7 +397,7 @@ type SagaStatus string
 // Example: MUG-BLUE
 type SKU = string
 
-// StepStatus What became of a step. skipped: given up by an operator, with a reason.
+// StepStatus What became of a step. failed: refused, without effect. undone: it has no effect any more, or never had one. skipped: its turn will not come.
 type StepStatus string
 
 // Time An instant, RFC 3339, in UTC.
@@ -407,7 +407,7 @@ type Time = time.Time
 
 // Timeline The story of an order: every step of its saga with times, attempts and outcomes, and what happened in order.
 //
-// Example: {"entries":[{"at":"2026-11-21T10:15:30Z","kind":"started","text":"The saga has begun."}],"order_id":"0192d6f0-7c1e-7d5a-9f4b-3b9a4f7f2c11","started_at":"2026-11-21T10:15:30Z","state":"pending","status":"running","steps":[{"attempts":1,"ended_at":"2026-11-21T10:15:31Z","name":"reserve","started_at":"2026-11-21T10:15:30Z","status":"done","undo_attempts":0},{"attempts":1,"deadline":"2026-11-21T10:16:01Z","name":"charge","started_at":"2026-11-21T10:15:31Z","status":"doing","undo_attempts":0},{"attempts":0,"name":"ship","status":"pending","undo_attempts":0}]}
+// Example: {"entries":[{"at":"2026-11-21T10:15:30Z","kind":"started","text":"The saga has begun."}],"order_id":"0192d6f0-7c1e-7d5a-9f4b-3b9a4f7f2c11","started_at":"2026-11-21T10:15:30Z","state":"pending","status":"running","steps":[{"attempts":1,"ended_at":"2026-11-21T10:15:31Z","name":"reserve_stock","started_at":"2026-11-21T10:15:30Z","status":"done","undo_attempts":0},{"attempts":1,"deadline":"2026-11-21T10:16:01Z","name":"charge_payment","started_at":"2026-11-21T10:15:31Z","status":"doing","undo_attempts":0},{"attempts":0,"name":"arrange_shipping","status":"pending","undo_attempts":0}]}
 type Timeline struct {
 	// EndedAt An instant, RFC 3339, in UTC.
 	//
@@ -490,7 +490,7 @@ type TimelineStep struct {
 	// Example: 2026-11-21T10:15:30.123456Z
 	StartedAt *Time `json:"started_at,omitempty"`
 
-	// Status What became of a step. skipped: given up by an operator, with a reason.
+	// Status What became of a step. failed: refused, without effect. undone: it has no effect any more, or never had one. skipped: its turn will not come.
 	Status StepStatus `json:"status"`
 
 	// UndoAttempts How often its undoing was asked for.
@@ -3537,31 +3537,32 @@ var swaggerSpec = []string{
 	"6OPgQ9z4Ews1zuHbE3dQ/i1THuq/rExfVaB6iiuveNx35gOztLdT/kcr4toya2xLbR1BmXRHhu+ZGQ6D",
 	"c7qk51tMiCw5R7e+EHJNZWoceF4AV1Tj18atM760X2egK79eLYJ0RoCnkBJgOGpi44V6D8FvFjhLNiM4",
 	"0JIKHPyyDUzgbvQfUrISa6yZiYUGE3lgiNFqOZhTbddA4tUhs4sWJBPith1ROHwwiGjwcB8R/vZP3U8N",
-	"sN5Y49yKcT83aEJw7FyQW4DCBkSsWxJtV1baTadhwSkanWCp6XBLpelcQ7GNoajSc0hciZsSpaEYE3XL",
-	"isJwYck+AidlQeabNj2ryxdEAnUDO8MgDUUB/3Kjk4tqSNAJifsPf3PneQmJqai3JI7OXIfEBGuHh4cn",
-	"oXE7lxcvunT0VFzG8eRwenT8a9v0m3RvpFneM/vTaAtImTf5u3DXVDZITVfLm7l82NC2cn8YN9v7LiwH",
-	"FRLD07zQyjahSp0I+3UVH9WBCfNXCIFryVydb1elyfhdRIZKK9AaPukKcgOUUZU5LEs+Dh5ZpbNb76x3",
-	"DctpVdTS0klDrwohSxw0WWhAtu0e/9oU/SSY6AkeABIC4GTSCOdNc3B0F/bgSIGmVgr6Wx7PojYcycpN",
-	"Td8DRtwDo1GS7XBE9SlqxYr28w1pBztcDxx+Q9P96kK1tA0a6O2KgokCVwwnmWFTS/ApmYvSnBcSJQi1",
-	"+UZm0i6rOZlQOMOiSM7SNNs/E6jU8iUWgO/1u4+pdz6wEtni9350fUQBsgn3d4ZMjVe/qzXrAcwzCTmm",
-	"7A9lhvE+9yVm28t6VSHPIdkhaYVGI42+oKkrFN4pnlbAXcnoMPjbn4fWwno9bZUm4Ym+uYZ9qrg5KEWX",
-	"4M0jjRV3v1uE5jjGoT2h+tGRN3eEYptXg8Il7yZiMPpqQqp9ALYeZu/phzi6P9VC9iOh3fa7WH/uRcpw",
-	"vvLIVSXLx/bKbPpibn/42cmsDTbRfdeF285kXwP8MIP9cFO3vYyMMeIefH+c+dvDljUB7d3Au+1ik6oS",
-	"lKfzC099KBPwoYdSZdscqjOINeZ9Sgw14g4rYAvh4Sre1RauqG37T+5CoRsEI91BK4xLqx6KjVI1ZJky",
-	"iRlZUGl0gqkxqdrZWN6rkjd3jx2XoFOZ2RcLMG1vhePkTcaUYZob0uFCs4Ubvcf0tqp9oi9cZIbJeI6r",
-	"l7VbqkE8jsYReu8COC1YMAsOx9H40BVbUWiadxeYT0vfcPJFr9YfVhMt9USuHUGgWYaZiODg7hkK9KaU",
-	"o3m3ORQT/LWJqd8ypW0zIei+MeC3ob3KNu7+pzvvG7X91n+nG7bXPYh2K9jEmN7ThXITW3gnkmrYBkHt",
-	"uPc6ux3RmLN9axviHNgb13ssrPoe1717yJMo2nGJpbq88gDYsUvkuUFyVo+TtK5VVe8S2XWfCtfghlML",
-	"q29xjdNB62L1XRgcRYf3P9K+lIbXWMo8pzg4YWTSGQOjaXSp6qhMBdfu8sE2I9IEkLYGY3ReNa+u2Nhg",
-	"CzIFlfZjZZjpMZlEE5ID5aqOM/C6P2AFqeoTCdm0iU5J9eqS6gouvkujqfN0da01gT9Utnskqfe2CytR",
-	"SPAfRLr5YsLkuSRw1/UAWpZwNxDnyZcV522XoZpGcX3xzvMan11yjWt675zZqQfVusfqwjQ6uf+R+vK5",
-	"eSA+3OuBzu1sfO5oH6XzXKczD08m+zzsuVP5dHV/n9EE6mKVT+Pvwva7fT5X+dndTlfpjIByfp6L9VAj",
-	"/wb6cepYvdfi61v2narwaAV4tDBP73+kviD/dNH4YMKyx0jGgbXR5my/s7jk+PKF9YpqLOTXIwILN3WN",
-	"W4U48dQKI6vusZ0iqB0BRowmMmq+UNp4BCXQDbWjT5qxWxiTn3kCdQSLC6S018utvGoh8BLAjEyjk7B5",
-	"NVFT8e45Fzz6idJ8f0RTvZXHI/h/kg9wNLZu9z/MFTxQex7hO/Yw456XOTxdU634PU5Xdaud4TXnLzvt",
-	"i1o7v/lSbYyBU6gbLP8v/UIN3ba3MGAZWwmTCI+D/0BLb7uTmM5tkyLXx9yeLZ9lWdXsVLX1ZNJdUQ3J",
-	"fEPO31z6E+L31eZfkYntQYAtfKzAH3+pnEq3Nm3Rtv7qGgHBppW3BGCFiya3RNjyQk6TFbNF+VJmwSxY",
-	"aV3MDg7iybNxNI7G8ex59DxCbXCHecvS3TGTJomvAfPUA1AebOEH+VoJTPv9YSq4u777vwAAAP//",
+	"sN5Y49yKcT83aEJw7FyQW4DCBkSsWxJtV1baTadhwSkanWCp6XBLpelcQ7GNoajSc0hciZsSpaEYk4oJ",
+	"de9k7cbxYbGARI9d/DazHhMnFu0vOKxv8kCsntu65oqmBIM9dcuKohoz1KV04/yGu4nIwR/qoUDhX240",
+	"e1GNGjpRc//hb25/LzswofUW1jEk0CExId/h4eFJaJzX5cWLLjc8dZtxPDmcHh3/2nYgJmkcaZb3nMc0",
+	"2gJS5k0hL9xllw3yxFUEZy6rNhyqnChG3/bWDMtBhcRIRl5oZVtZpTZ0Va0oqw5vmL/OCFxL5qqFu+pV",
+	"xnsjMlRatdDwSVeQG6CMVMxhWfJx8Mhan916Z9VsWJSrYp+WZht6VQhZ4qDhQzO0bff416Z0KMHEYFB3",
+	"O/cFDMFwkmlE9KY5ProLe9CkQFMrC/0tj2dRG5pkReUSbly/835w4h44jcpshyeqTzMeii/hpqqWtPdq",
+	"iD7Y7XoQUDTU3q/uVMvhoEHfrliYKHPFcFIaNrVsn5K5KM15IVGCUJvPZCatszqVCYUzMorkLE2z/TON",
+	"SmFfYoH5Xr/+mHrqAyudLd7vR9dHFDibdGJnSNZEDXe1zj2AeSbhx5LAQ5lhvNt9id/2smFVKHRIdkha",
+	"odFIoy8o6wqFd0qoFdBXMjoMLvfnobW9Xk9epWF4om9uYp8qcQ5K0SV481Rj393vFqE5joloTypwdOTN",
+	"TaHY5u+gcMUBE5EYfTUh2z4AW9+z93RFHN2fyiH7kdBu+12sP/ciZThf+eqqUuZje2U2fTG9P7ztZO4G",
+	"m+i+68htB7OvAX6YwX64qdtepsYYdA++P8787WHLmoD5buDddrFJVQnQ0/mFpz6UCfjQQ6mybc7VGcQa",
+	"8z4lhhpxhxW2hfBwFe+CC1c0t/0td2HRDZqR7iAXRqxV1GHjVw1ZpkziRxZUGp1gakyqdjmWD6vk0N2T",
+	"xyXE5in44gKm7a1zzE0ypgzT3BAQF5ot3Gg/ps9VbRV94SIzTMZzXD2u3bIN4nE0jtB7F8BpwYJZcDiO",
+	"xoeumItC07wbwXxa+oafL3q9hLCamKknfu2IA80yzFEEB3ePUaA3pRzNu815meCvTbT9liltmxVB940E",
+	"vw3tVbZx90vded+o7W8V6HTb9rpn0W41m3jTe7pQbiIM71xSDdsgqB33Xme3Ixpztm9tQ5wDe6N7j4VV",
+	"X+W6d895EkU7LslUl2MeADt2oTw3VM7qcZXWta3qXSW77mvhGtxwamH1La5xOmhd3L4Lg6Po8P5H2pfe",
+	"8JpMmecUBzOMTDpjYDSNLlUdlang2l1u2GZEmgDS1niMzqvm1RgbG2xBpqDSfqw8Mz0mk2hCcqBc1XEG",
+	"1h8AK1RVH0rIpg11SqpXo1RXfPFdHU0dqatrrQn/obLdI0m9t2lYiUKC/yDSzRcTJs8lhLuuB9CyhLuB",
+	"OE++rDhvu2zVNKLri32e1wTtkmtc03unzU49qNY9Vhem0cn9j9SX280D8eFeD3Ruf+NzR/sonee6nnl4",
+	"MtnnYc+dzaer+/uMJlCXsXwafxe23x30ucrP7na6SmcElPPzXKyHGvk30I9Tx+q9GV/fsu9UhUcrwKOF",
+	"eXr/I/UF/KeLxgcTlj1GMg6sjTZn+53FJceXO6xXVGMRuh5BWLipbtwqxImqVhhZdaftlELtCDBiNJFR",
+	"84XSxiMogW6oHX3SjN3CmPzME6gjWFxga2mpk1ctBF4ymJFpdBI2rz6SQN0V2J5zwaOfKM33RzTVW388",
+	"gv8n+QBHY+t2/8NcwQO15xG+Yw8z7nlZxNM11Yrf43RVtxodXnP+stPYqLXzmy/V4Bg4hbr18v/SL9TQ",
+	"bXvLA5axlTCJ8Dj4D7T0tvuJ6dw2KXJ90u3Z8lmWVc1UVVtPJt0V2JDMN+T8zaU/IX5fbf4VmdgeNNjC",
+	"xwr88ZfKqXRr0xZt66+uERBsZ3lLAFa4aHJLhC0v5DRZMVuUL2UWzIKV1sXs4CCePBtH42gcz55HzyPU",
+	"BneYtyzdHWNpkvgaME89AOXBFn6Qr5XAtN9PpoK767v/CwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -44,7 +44,7 @@ func (s *Shop) Send(t *testing.T, method, service, path string, body []byte, hea
 	}
 	response, err := s.HTTP.Do(request)
 	require.NoError(t, err)
-	defer response.Body.Close() //nolint:errcheck // read to its end
+	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, 4<<20))
 	require.NoError(t, err)
 	return Answer{Status: response.StatusCode, Header: response.Header, Body: text}

@@ -112,7 +112,9 @@ func Paying(token string) Option {
 
 // To ships to a city in a country.
 func To(city, country string) Option {
-	return func(r *orderapi.CreateOrderRequest) { r.ShippingAddress.City, r.ShippingAddress.Country = city, country }
+	return func(r *orderapi.CreateOrderRequest) {
+		r.ShippingAddress.City, r.ShippingAddress.Country = city, country
+	}
 }
 
 // Of orders one line instead of the usual.

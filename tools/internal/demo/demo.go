@@ -66,8 +66,8 @@ type show struct {
 }
 
 // Run runs the demo. The error is about running it; what went otherwise than expected is in the report.
-func Run(ctx context.Context, cfg Config) (report Report, err error) {
-	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+func Run(caller context.Context, cfg Config) (report Report, err error) {
+	ctx, cancel := context.WithTimeout(caller, runTimeout)
 	defer cancel()
 	s := &show{cfg: cfg, began: time.Now(), report: Report{Seed: cfg.Seed}}
 	dir, err := os.MkdirTemp("", "orderflow-demo-")
@@ -75,6 +75,11 @@ func Run(ctx context.Context, cfg Config) (report Report, err error) {
 		return s.report, err
 	}
 	defer func() {
+		if caller.Err() != nil {
+			// Whatever failed, failed because of this.
+			err = errors.Join(errors.New("interrupted"), os.RemoveAll(dir))
+			return
+		}
 		if err != nil || !report.OK {
 			cfg.Progress("databases and logs are kept in %s", dir)
 			return

@@ -34,7 +34,7 @@ func reserve(ctx context.Context, tx *outbox.Tx, e event.Event, cmd events.Inven
 			return lockErr
 		}
 		r, err = rules.Reserve(cmd.OrderID, lines, available, tx.Now()), nil
-		if err := errors.Join(store.Reserve(ctx, tx.Tx, r.Lines), store.SaveReservation(ctx, tx.Tx, r)); err != nil {
+		if err := errors.Join(store.Reserve(ctx, tx.Tx, r.Lines), store.InsertReservation(ctx, tx.Tx, r)); err != nil {
 			return err
 		}
 	}
@@ -60,7 +60,10 @@ func reserve(ctx context.Context, tx *outbox.Tx, e event.Event, cmd events.Inven
 // release gives back whatever the order holds, and leaves a tombstone where that is nothing (invariant 5).
 func release(ctx context.Context, tx *outbox.Tx, e event.Event, cmd events.InventoryRelease) error {
 	r, err := store.LoadReservation(ctx, tx.Tx, cmd.OrderID)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	save := store.UpdateReservation
+	if errors.Is(err, store.ErrNotFound) {
+		r.CreatedAt, save = tx.Now(), store.InsertReservation
+	} else if err != nil {
 		return err
 	}
 	if r.State == rules.Shipped {
@@ -72,12 +75,8 @@ func release(ctx context.Context, tx *outbox.Tx, e event.Event, cmd events.Inven
 		}
 	}
 	if r.State != rules.Released {
-		created := r.CreatedAt
-		if created.IsZero() {
-			created = tx.Now()
-		}
-		r = rules.Reservation{OrderID: cmd.OrderID, State: rules.Released, Lines: r.Lines, CreatedAt: created, UpdatedAt: tx.Now()}
-		if err := store.SaveReservation(ctx, tx.Tx, r); err != nil {
+		r = rules.Reservation{OrderID: cmd.OrderID, State: rules.Released, Lines: r.Lines, CreatedAt: r.CreatedAt, UpdatedAt: tx.Now()}
+		if err := save(ctx, tx.Tx, r); err != nil {
 			return err
 		}
 	}
@@ -99,7 +98,7 @@ func ship(ctx context.Context, tx *outbox.Tx, _ event.Event, o events.OrderConfi
 		return nil
 	case rules.Reserved:
 		r.State, r.UpdatedAt = rules.Shipped, tx.Now()
-		return errors.Join(store.Ship(ctx, tx.Tx, r.Lines), store.SaveReservation(ctx, tx.Tx, r))
+		return errors.Join(store.Ship(ctx, tx.Tx, r.Lines), store.UpdateReservation(ctx, tx.Tx, r))
 	default:
 		return fault.Permanentf("order %s was confirmed while its reservation is %s", o.OrderID, r.State)
 	}

@@ -106,12 +106,23 @@ func Reserve(ctx context.Context, tx *database.Tx, lines []events.Line) error {
 
 // Release gives reserved lines back.
 func Release(ctx context.Context, tx *database.Tx, lines []events.Line) error {
-	return move(ctx, tx, toAvailable, lines)
+	return lockAndMove(ctx, tx, toAvailable, lines)
 }
 
 // Ship takes reserved lines out of the house.
 func Ship(ctx context.Context, tx *database.Tx, lines []events.Line) error {
-	return move(ctx, tx, toShipped, lines)
+	return lockAndMove(ctx, tx, toShipped, lines)
+}
+
+// lockAndMove locks first, as a reservation does: the database's order of SKUs, which is its collation's, need not be
+// that of the lines, and rows that are locked in two orders end in deadlocks.
+func lockAndMove(ctx context.Context, tx *database.Tx, update string, lines []events.Line) error {
+	if len(lines) > 1 {
+		if _, err := Lock(ctx, tx, lines); err != nil {
+			return err
+		}
+	}
+	return move(ctx, tx, update, lines)
 }
 
 // Receive adds pieces of a product.
@@ -162,8 +173,18 @@ func reservation(row *sql.Row) (rules.Reservation, error) {
 	return r, nil
 }
 
-// SaveReservation writes what an order holds.
-func SaveReservation(ctx context.Context, tx *database.Tx, r rules.Reservation) error {
+// InsertReservation writes what an order holds that held nothing before. A row that is not there cannot be locked, so
+// another transaction may have been faster: that is an error, and the next attempt finds its row.
+func InsertReservation(ctx context.Context, tx *database.Tx, r rules.Reservation) error {
+	return write(ctx, tx, r, `INSERT INTO reservations (`+reservationColumns+`) VALUES ($1, $2, $3, $4, $5, $6)`, r.CreatedAt.UTC())
+}
+
+// UpdateReservation writes what became of a reservation that LoadReservation has locked.
+func UpdateReservation(ctx context.Context, tx *database.Tx, r rules.Reservation) error {
+	return write(ctx, tx, r, `UPDATE reservations SET state = $2, lines = $3, shortages = $4, updated_at = $5 WHERE order_id = $1`)
+}
+
+func write(ctx context.Context, tx *database.Tx, r rules.Reservation, query string, created ...any) error {
 	lines, err := json.Marshal(events.List[events.Line](r.Lines))
 	if err != nil {
 		return fmt.Errorf("encode reservation of order %s: %w", r.OrderID, err)
@@ -172,11 +193,8 @@ func SaveReservation(ctx context.Context, tx *database.Tx, r rules.Reservation) 
 	if err != nil {
 		return fmt.Errorf("encode reservation of order %s: %w", r.OrderID, err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO reservations (`+reservationColumns+`) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (order_id) DO UPDATE SET state = excluded.state, lines = excluded.lines,
-			shortages = excluded.shortages, updated_at = excluded.updated_at`,
-		r.OrderID, string(r.State), string(lines), string(shortages), r.CreatedAt.UTC(), r.UpdatedAt.UTC())
-	if err != nil {
+	args := append([]any{r.OrderID, string(r.State), string(lines), string(shortages)}, created...)
+	if _, err := tx.ExecContext(ctx, query, append(args, r.UpdatedAt.UTC())...); err != nil {
 		return fmt.Errorf("save reservation of order %s: %w", r.OrderID, database.Classify(err))
 	}
 	return nil

@@ -9,13 +9,11 @@ import (
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/feed"
 	"github.com/orderflow/orderflow/pkg/kafka"
-	"github.com/orderflow/orderflow/services/notification/internal/feed"
-	"github.com/orderflow/orderflow/services/notification/internal/queue"
+	"github.com/orderflow/orderflow/pkg/queue"
+	"github.com/orderflow/orderflow/services/notification/internal/webhook"
 )
-
-// WebhookGroup is the group that dead letters of the webhook channel belong to.
-const WebhookGroup = "notification-webhook"
 
 // Sender takes what leaves the service to where it goes, by topic.
 type Sender struct {
@@ -39,7 +37,7 @@ func (s Sender) SendBatch(ctx context.Context, batch []event.Addressed) []error 
 				continue
 			}
 			entries, entryAt = append(entries, entry), append(entryAt, i)
-		case WebhookStream:
+		case webhook.Stream:
 			errs[i] = s.Webhook.Put(ctx, a.Event)
 		default:
 			rest, restAt = append(rest, a), append(restAt, i)
@@ -68,14 +66,14 @@ func entryOf(e event.Event) (feed.Entry, error) {
 		return feed.Entry{}, fault.Permanentf("feed entry %s: position %q is none", e.ID, n.Position)
 	}
 	return feed.Entry{
-		Customer: n.CustomerID, Number: number, ID: n.ID, Data: e.Data,
+		Key: n.CustomerID, Number: number, ID: n.ID, Data: e.Data,
 		Traceparent: e.Traceparent, Tracestate: e.Tracestate,
 	}, nil
 }
 
 // SendRecord implements deadletter.Sender: a letter of the webhook channel goes back to its queue, any other to Kafka.
 func (s Sender) SendRecord(ctx context.Context, r kafka.Record) error {
-	if r.Topic != deadletter.RedriveTopic(WebhookGroup) {
+	if r.Topic != deadletter.RedriveTopic(webhook.Group) {
 		return s.Kafka.SendRecord(ctx, r)
 	}
 	e, err := event.FromHeaders(r.Headers, r.Value)

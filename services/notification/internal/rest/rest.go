@@ -13,9 +13,9 @@ import (
 
 	notificationapi "github.com/orderflow/orderflow/api/rest/notification"
 	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/feed"
 	"github.com/orderflow/orderflow/pkg/httpapi"
 	"github.com/orderflow/orderflow/services/notification/internal/fanout"
-	"github.com/orderflow/orderflow/services/notification/internal/feed"
 	"github.com/orderflow/orderflow/services/notification/internal/store"
 )
 

@@ -7,9 +7,8 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/orderflow/orderflow/pkg/feed"
 	"github.com/orderflow/orderflow/pkg/httpapi"
-	"github.com/orderflow/orderflow/services/notification/internal/feed"
-	"github.com/orderflow/orderflow/services/notification/internal/rules"
 )
 
 // Names of the events.
@@ -52,7 +51,7 @@ func (s Server) stream(w http.ResponseWriter, r *http.Request, customer string) 
 	}
 	// An id alone is no event, but the client keeps it: one that loses the connection before its first notification
 	// resumes from here all the same. What cannot be written is noticed with the heartbeat.
-	_, _ = io.WriteString(w, "id: "+rules.Position(max(after, follower.Position()))+"\n\n")
+	_, _ = io.WriteString(w, "id: "+feed.Position(max(after, follower.Position()))+"\n\n")
 	if err := out.Heartbeat(); err != nil {
 		return
 	}
@@ -70,16 +69,16 @@ func (s Server) stream(w http.ResponseWriter, r *http.Request, customer string) 
 	go func() {
 		defer close(events)
 		done <- follower.Run(ctx, func(e feed.Entry) error {
-			return send(httpapi.StreamEvent{ID: rules.Position(e.Number), Name: eventNotification, Data: e.Data})
+			return send(httpapi.StreamEvent{ID: feed.Position(e.Number), Name: eventNotification, Data: e.Data})
 		}, func(reset feed.Reset) error {
 			data, err := json.Marshal(resetData{
-				After: rules.Position(reset.After), Position: rules.Position(reset.Position),
+				After: feed.Position(reset.After), Position: feed.Position(reset.Position),
 				List: "/v1/customers/" + customer + "/notifications",
 			})
 			if err != nil {
 				return err
 			}
-			return send(httpapi.StreamEvent{ID: rules.Position(reset.Position), Name: eventReset, Data: data})
+			return send(httpapi.StreamEvent{ID: feed.Position(reset.Position), Name: eventReset, Data: data})
 		})
 	}()
 	served := out.Serve(ctx, events)

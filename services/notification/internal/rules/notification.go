@@ -38,12 +38,6 @@ type Notification struct {
 	At           time.Time
 }
 
-// Position is the notification's place in the customer's stream, as Redis and Last-Event-ID have it.
-func (n Notification) Position() string { return Position(n.Number) }
-
-// Position is the place of the notification with this number.
-func Position(number int64) string { return fmt.Sprintf("%d-0", number) }
-
 func notification(kind, orderID, customerID string, version int64, at time.Time, title, text string) Notification {
 	return Notification{
 		ID: orderID + "-" + kind, CustomerID: customerID, OrderID: orderID, OrderVersion: version, Kind: kind,

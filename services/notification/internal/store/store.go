@@ -117,7 +117,7 @@ type Numbers struct {
 	FeedTopic string
 }
 
-// Newest implements feed.Known. One statement, so that both answers are of one moment.
+// Newest implements feed.Known of a customer. One statement, so that both answers are of one moment.
 func (n Numbers) Newest(ctx context.Context, customer string) (newest int64, written bool, err error) {
 	var waiting int
 	err = n.DB.QueryRowContext(ctx, `SELECT

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"time"
 
@@ -25,12 +26,26 @@ import (
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/observe"
-	"github.com/orderflow/orderflow/services/notification/internal/queue"
+	"github.com/orderflow/orderflow/pkg/queue"
 	"github.com/orderflow/orderflow/services/notification/internal/store"
 )
 
-// Config says how often and how patiently the receiver is tried.
+const (
+	// Name is the channel's in deliveries and totals.
+	Name = "webhook"
+	// Stream is the outbox topic of notifications on their way to the queue, and the queue's name in Redis.
+	Stream = "notifications.channel.webhook"
+	// Group is the queue's consumer group, to which the channel's dead letters belong.
+	Group = "notification-webhook"
+)
+
+// Config says where the receiver is, and how often and how patiently it is tried.
 type Config struct {
+	URL string
+	// Timeout bounds one attempt.
+	Timeout time.Duration
+	// Connections is how many there are at most.
+	Connections int
 	// Attempts is how often a notification is posted before it is a dead letter.
 	Attempts int
 	// BackoffInitial is the wait before the second attempt; each further one is twice as long, up to BackoffMax.
@@ -39,12 +54,8 @@ type Config struct {
 
 // Deps is what the channel works with.
 type Deps struct {
-	// Channel, Stream and Group name it in deliveries, in Redis, and in dead letters.
-	Channel, Stream, Group string
-
 	DB          *database.DB
 	DeadLetters *deadletter.Store
-	Poster      *Poster
 	Logger      *slog.Logger
 	Registry    prometheus.Registerer
 	Now         func() time.Time
@@ -54,15 +65,16 @@ type Deps struct {
 type Channel struct {
 	cfg      Config
 	deps     Deps
+	client   *http.Client
 	attempts *prometheus.CounterVec
 	done     *prometheus.CounterVec
 }
 
-// New returns the channel.
+// New returns the channel, with connections of its own; Close it.
 func New(cfg Config, deps Deps) (*Channel, error) {
-	labels := prometheus.Labels{"channel": deps.Channel}
+	labels := prometheus.Labels{"channel": Name}
 	c := &Channel{
-		cfg: cfg, deps: deps,
+		cfg: cfg, deps: deps, client: newClient(cfg.Connections),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "notification_delivery_attempts_total", ConstLabels: labels, Help: "Attempts to deliver, by outcome.",
 		}, []string{"outcome"}),
@@ -88,19 +100,19 @@ func (c *Channel) Handle(msg *message.Message) error {
 	}
 	// An attempt under way is finished when the process stops; only the waiting ends.
 	ctx, span := otel.Tracer("github.com/orderflow/orderflow/services/notification").Start(
-		e.TraceContext(context.WithoutCancel(stop)), "process "+c.deps.Stream, trace.WithSpanKind(trace.SpanKindConsumer),
+		e.TraceContext(context.WithoutCancel(stop)), "process "+Stream, trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(
 			attribute.String("messaging.system", "redis"),
 			attribute.String("messaging.operation.type", "process"),
 			attribute.String("messaging.operation.name", "process"),
-			attribute.String("messaging.destination.name", c.deps.Stream),
+			attribute.String("messaging.destination.name", Stream),
 			attribute.String("messaging.message.id", e.ID),
 		))
 	defer span.End()
 	err := c.handle(ctx, stop, msg)
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
-		c.deps.Logger.WarnContext(ctx, "a delivery comes again", "channel", c.deps.Channel, "error", err)
+		c.deps.Logger.WarnContext(ctx, "a delivery comes again", "channel", Name, "error", err)
 	}
 	return err
 }
@@ -109,16 +121,16 @@ func (c *Channel) handle(ctx, stop context.Context, msg *message.Message) error 
 	n, err := decode(msg)
 	if err != nil {
 		c.done.WithLabelValues("undecodable").Inc()
-		letter := c.letter(msg, c.deps.Stream+"-"+msg.Metadata[queue.HeaderEntry], deadletter.Undecodable, err, 0)
+		letter := c.letter(msg, Stream+"-"+msg.Metadata[queue.HeaderEntry], deadletter.Undecodable, err, 0)
 		c.deps.Logger.ErrorContext(ctx, "an entry of the queue is no notification and is dead-lettered", "dead_letter", letter.ID, "error", err)
 		return c.write(ctx, stop, func(ctx context.Context, tx *database.Tx) error {
 			return c.deps.DeadLetters.Record(ctx, tx, letter)
 		})
 	}
-	ctx = observe.With(ctx, "order_id", n.OrderID, "notification_id", n.ID, "channel", c.deps.Channel)
-	letterID := c.deps.Stream + "-" + n.ID
-	redriven := msg.Metadata[deadletter.HeaderGroup] == c.deps.Group
-	d, err := store.GetDelivery(ctx, c.deps.DB, c.deps.Channel, n.ID)
+	ctx = observe.With(ctx, "order_id", n.OrderID, "notification_id", n.ID, "channel", Name)
+	letterID := Stream + "-" + n.ID
+	redriven := msg.Metadata[deadletter.HeaderGroup] == Group
+	d, err := store.GetDelivery(ctx, c.deps.DB, Name, n.ID)
 	if err != nil {
 		return err
 	}
@@ -138,7 +150,7 @@ func (c *Channel) handle(ctx, stop context.Context, msg *message.Message) error 
 	backoff, retries := c.cfg.BackoffInitial, 0
 	for {
 		d.Attempts++
-		err := c.deps.Poster.Post(ctx, n.ID, msg.Payload, c.deps.Now())
+		err := c.post(ctx, n.ID, msg.Payload)
 		if err == nil {
 			c.attempts.WithLabelValues("delivered").Inc()
 			d.State, d.LastError = store.Delivered, ""
@@ -219,11 +231,11 @@ func (c *Channel) letter(msg *message.Message, id, kind string, err error, retri
 	headers := maps.Clone(map[string]string(msg.Metadata))
 	delete(headers, queue.HeaderEntry)
 	record := kafka.Record{
-		Topic: c.deps.Stream, Timestamp: c.deps.Now(), Key: []byte(headers[event.HeaderKey]), Value: msg.Payload, Headers: headers,
+		Topic: Stream, Timestamp: c.deps.Now(), Key: []byte(headers[event.HeaderKey]), Value: msg.Payload, Headers: headers,
 	}
 	letter := deadletter.FromRecord(deadletter.New(record, deadletter.Failure{
-		Group: c.deps.Group, ErrorType: kind, Err: errors.New(printable(err.Error())), Retries: retries, At: c.deps.Now(),
-	}), c.deps.Group)
+		Group: Group, ErrorType: kind, Err: errors.New(printable(err.Error())), Retries: retries, At: c.deps.Now(),
+	}), Group)
 	letter.ID = id
 	return letter
 }

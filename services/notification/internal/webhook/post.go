@@ -19,33 +19,25 @@ import (
 // maxAnswer is how much of an answer is read, in bytes: enough to say what the receiver said.
 const maxAnswer = 512
 
-// Poster posts to one receiver.
-type Poster struct {
-	url     string
-	timeout time.Duration
-	client  *http.Client
-}
-
-// NewPoster returns a poster with connections of its own; Close it.
-func NewPoster(url string, timeout time.Duration, connections int) *Poster {
-	return &Poster{url: url, timeout: timeout, client: &http.Client{
+func newClient(connections int) *http.Client {
+	return &http.Client{
 		Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections,
 			IdleConnTimeout: time.Minute,
 		},
 		// A redirected POST becomes a GET without a body: better to hear that the address is wrong.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
 }
 
 // Close drops the idle connections.
-func (p *Poster) Close() { p.client.CloseIdleConnections() }
+func (c *Channel) Close() { c.client.CloseIdleConnections() }
 
-// Post makes one attempt. The error says whether another one may help.
-func (p *Poster) Post(ctx context.Context, id string, body []byte, now time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+// post makes one attempt. The error says whether another one may help.
+func (c *Channel) post(ctx context.Context, id string, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.URL, bytes.NewReader(body))
 	if err != nil {
 		return fault.Permanentf("webhook: %s", observe.Mask(err.Error()))
 	}
@@ -53,9 +45,9 @@ func (p *Poster) Post(ctx context.Context, id string, body []byte, now time.Time
 	req.Header.Set("User-Agent", "orderflow-notification")
 	req.Header.Set("Idempotency-Key", id)
 	req.Header.Set("webhook-id", id)
-	req.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
+	req.Header.Set("webhook-timestamp", strconv.FormatInt(c.deps.Now().Unix(), 10))
 	observe.Propagator().Inject(ctx, propagation.HeaderCarrier(req.Header))
-	res, err := p.client.Do(req)
+	res, err := c.client.Do(req)
 	if err != nil {
 		return fault.Transientf("webhook: %s", observe.Mask(err.Error()))
 	}

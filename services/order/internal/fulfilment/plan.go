@@ -73,29 +73,32 @@ func reply(body event.Body) saga.Reply {
 	case events.InventoryReserved:
 		return saga.Reply{Step: stepReserve, Outcome: saga.Done}
 	case events.InventoryRejected:
-		return saga.Reply{Step: stepReserve, Outcome: saga.Failed, Reason: events.ReasonOutOfStock, Detail: detail(b.Reason)}
+		return saga.Reply{Step: stepReserve, Outcome: saga.Failed, Reason: events.ReasonOutOfStock, Detail: detail(events.ReasonOutOfStock, b.Reason)}
 	case events.InventoryReleased:
 		return saga.Reply{Step: stepReserve, Outcome: saga.Undone}
 	case events.PaymentCharged:
 		return saga.Reply{Step: stepCharge, Outcome: saga.Done}
 	case events.PaymentDeclined:
-		return saga.Reply{Step: stepCharge, Outcome: saga.Failed, Reason: events.ReasonPaymentDeclined, Detail: detail(b.Reason)}
+		return saga.Reply{Step: stepCharge, Outcome: saga.Failed, Reason: events.ReasonPaymentDeclined, Detail: detail(events.ReasonPaymentDeclined, b.Reason)}
 	case events.PaymentRefunded:
 		return saga.Reply{Step: stepCharge, Outcome: saga.Undone}
 	case events.ShippingArranged:
 		return saga.Reply{Step: stepShip, Outcome: saga.Done}
 	case events.ShippingFailed:
-		return saga.Reply{Step: stepShip, Outcome: saga.Failed, Reason: events.ReasonShippingRefused, Detail: detail(b.Reason)}
+		return saga.Reply{Step: stepShip, Outcome: saga.Failed, Reason: events.ReasonShippingRefused, Detail: detail(events.ReasonShippingRefused, b.Reason)}
 	case events.ShippingCancelled:
 		return saga.Reply{Step: stepShip, Outcome: saga.Undone}
 	}
 	return saga.Reply{}
 }
 
-// detail keeps the participant's own code beside its words: the order's code is the saga's.
-func detail(r events.Reason) string {
-	if r.Detail == "" {
+// detail keeps the participant's own code beside its words, where it says more than the saga's.
+func detail(code string, r events.Reason) string {
+	switch {
+	case r.Detail == "":
 		return r.Code
+	case r.Code == code:
+		return r.Detail
 	}
 	return r.Code + ": " + r.Detail
 }

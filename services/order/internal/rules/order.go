@@ -3,7 +3,6 @@ package rules
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/orderflow/orderflow/api/events"
@@ -20,10 +19,12 @@ const (
 	Cancelled  State = "cancelled"
 )
 
-// MaxLines and MaxQuantity bound an order; the REST contract says so too.
+// Bounds of an order; the contracts say so too.
 const (
 	MaxLines    = 50
 	MaxQuantity = 1000
+	// MaxTotal is in minor units: what every JSON reader keeps exactly.
+	MaxTotal = 1<<53 - 1
 )
 
 // Product is something that can be ordered.
@@ -110,12 +111,11 @@ func Place(r Request, catalogue map[string]Product) (Order, error) {
 			errs = append(errs, LineError{i, "quantity", fmt.Sprintf("must be from 1 to %d", MaxQuantity)})
 		case o.Total.Currency != "" && o.Total.Currency != product.Price.Currency:
 			errs = append(errs, LineError{i, "sku", "must be sold in " + o.Total.Currency + " like the lines before it"})
+		case product.Price.Amount > (MaxTotal-o.Total.Amount)/int64(item.Quantity):
+			errs = append(errs, LineError{i, "quantity", fmt.Sprintf("must be less: an order is worth at most %d minor units", int64(MaxTotal))})
 		default:
 			line := Line{Product: product, Quantity: item.Quantity, Total: product.Price}
 			line.Total.Amount *= int64(item.Quantity)
-			if line.Total.Amount > math.MaxInt64/(2*MaxLines) {
-				return Order{}, fmt.Errorf("line %d is worth more than an order can be", i)
-			}
 			o.Total.Currency = product.Price.Currency
 			o.Total.Amount += line.Total.Amount
 			o.Lines = append(o.Lines, line)

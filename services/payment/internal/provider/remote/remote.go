@@ -7,40 +7,29 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"time"
 	"unicode/utf8"
 
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/jsoncall"
 	"github.com/orderflow/orderflow/services/payment/internal/provider"
 )
 
 // Config is how to reach the provider.
-type Config struct {
-	// URL is the API's base.
-	URL string
-	// Token is the secret that the provider knows this service by; empty sends none.
-	Token string
-	// Timeout bounds one attempt.
-	Timeout time.Duration
-	// Attempts is how often one call is tried, at least once.
-	Attempts int
-	// Backoff is the wait before the second attempt; each further one is twice as long.
-	Backoff time.Duration
-}
+type Config = jsoncall.Config
 
 // Provider implements provider.Provider. It is safe for concurrent use.
-type Provider struct{ caller *caller }
+type Provider struct{ caller *jsoncall.Caller }
 
 var _ provider.Provider = (*Provider)(nil)
 
 // New returns a provider; jitter returns numbers in [0, 1).
 func New(cfg Config, jitter func() float64) *Provider {
-	return &Provider{caller: newCaller("payment provider", cfg, jitter, func(r *refusal) bool { return isDecline(r) || isCalledOff(r) })}
+	return &Provider{caller: jsoncall.New("payment provider", cfg, jitter, func(r *jsoncall.Refusal) bool { return isDecline(r) || isCalledOff(r) })}
 }
 
 // Close lets go of idle connections.
-func (p *Provider) Close() { p.caller.client.CloseIdleConnections() }
+func (p *Provider) Close() { p.caller.Close() }
 
 const (
 	codeCalledOff = "called_off"
@@ -51,9 +40,11 @@ const (
 
 var codePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
-func isDecline(r *refusal) bool { return r.status == http.StatusPaymentRequired }
+func isDecline(r *jsoncall.Refusal) bool { return r.Status == http.StatusPaymentRequired }
 
-func isCalledOff(r *refusal) bool { return r.status == http.StatusConflict && r.Code == codeCalledOff }
+func isCalledOff(r *jsoncall.Refusal) bool {
+	return r.Status == http.StatusConflict && r.Code == codeCalledOff
+}
 
 type chargeBody struct {
 	events.Money
@@ -65,8 +56,8 @@ func (p *Provider) Charge(ctx context.Context, r provider.ChargeRequest) (provid
 	var made struct {
 		Reference string `json:"reference"`
 	}
-	status, err := p.caller.post(ctx, "/charges", r.Key, chargeBody{r.Amount, r.Method}, &made)
-	var no *refusal
+	status, err := p.caller.Post(ctx, "/charges", r.Key, chargeBody{r.Amount, r.Method}, &made)
+	var no *jsoncall.Refusal
 	switch {
 	case errors.As(err, &no) && isDecline(no):
 		code := no.Code
@@ -91,7 +82,7 @@ func (p *Provider) Refund(ctx context.Context, r provider.RefundRequest) (provid
 		Currency  string `json:"currency"`
 		Reference string `json:"reference"`
 	}
-	status, err := p.caller.post(ctx, "/charges/"+url.PathEscape(r.ChargeKey)+"/refund", r.Key, struct{}{}, &made)
+	status, err := p.caller.Post(ctx, "/charges/"+url.PathEscape(r.ChargeKey)+"/refund", r.Key, struct{}{}, &made)
 	switch {
 	case err != nil:
 		return provider.Refund{}, err

@@ -7,40 +7,29 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"time"
 	"unicode/utf8"
 
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/jsoncall"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier"
 )
 
 // Config is how to reach the carrier.
-type Config struct {
-	// URL is the API's base.
-	URL string
-	// Token is the secret that the carrier knows this service by; empty sends none.
-	Token string
-	// Timeout bounds one attempt.
-	Timeout time.Duration
-	// Attempts is how often one call is tried, at least once.
-	Attempts int
-	// Backoff is the wait before the second attempt; each further one is twice as long.
-	Backoff time.Duration
-}
+type Config = jsoncall.Config
 
 // Carrier implements carrier.Carrier. It is safe for concurrent use.
-type Carrier struct{ caller *caller }
+type Carrier struct{ caller *jsoncall.Caller }
 
 var _ carrier.Carrier = (*Carrier)(nil)
 
 // New returns a carrier; jitter returns numbers in [0, 1).
 func New(cfg Config, jitter func() float64) *Carrier {
-	return &Carrier{caller: newCaller("carrier", cfg, jitter, func(r *refusal) bool { return isRefused(r) || isCalledOff(r) })}
+	return &Carrier{caller: jsoncall.New("carrier", cfg, jitter, func(r *jsoncall.Refusal) bool { return isRefused(r) || isCalledOff(r) })}
 }
 
 // Close lets go of idle connections.
-func (c *Carrier) Close() { c.caller.client.CloseIdleConnections() }
+func (c *Carrier) Close() { c.caller.Close() }
 
 const (
 	codeCalledOff = "called_off"
@@ -50,9 +39,13 @@ const (
 var codePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
 // isRefused wants a code: without one it is a request that the carrier does not understand.
-func isRefused(r *refusal) bool { return r.status == http.StatusUnprocessableEntity && r.Code != "" }
+func isRefused(r *jsoncall.Refusal) bool {
+	return r.Status == http.StatusUnprocessableEntity && r.Code != ""
+}
 
-func isCalledOff(r *refusal) bool { return r.status == http.StatusConflict && r.Code == codeCalledOff }
+func isCalledOff(r *jsoncall.Refusal) bool {
+	return r.Status == http.StatusConflict && r.Code == codeCalledOff
+}
 
 // parcel is what the carrier says of one.
 type parcel struct {
@@ -77,8 +70,8 @@ type arrangeBody struct {
 // Arrange implements carrier.Carrier.
 func (c *Carrier) Arrange(ctx context.Context, r carrier.ArrangeRequest) (carrier.Parcel, error) {
 	var made parcel
-	status, err := c.caller.post(ctx, "/parcels", r.Key, arrangeBody{r.Address, r.Lines}, &made)
-	var no *refusal
+	status, err := c.caller.Post(ctx, "/parcels", r.Key, arrangeBody{r.Address, r.Lines}, &made)
+	var no *jsoncall.Refusal
 	switch {
 	case errors.As(err, &no) && isRefused(no):
 		code := no.Code
@@ -97,7 +90,7 @@ func (c *Carrier) Arrange(ctx context.Context, r carrier.ArrangeRequest) (carrie
 // Cancel implements carrier.Carrier.
 func (c *Carrier) Cancel(ctx context.Context, r carrier.CancelRequest) (carrier.Cancellation, error) {
 	var was parcel
-	status, err := c.caller.post(ctx, "/parcels/"+url.PathEscape(r.ArrangeKey)+"/cancel", r.Key, struct{}{}, &was)
+	status, err := c.caller.Post(ctx, "/parcels/"+url.PathEscape(r.ArrangeKey)+"/cancel", r.Key, struct{}{}, &was)
 	if err != nil || status == http.StatusNoContent {
 		return carrier.Cancellation{}, err
 	}

@@ -3,8 +3,6 @@ package remote_test
 import (
 	"net/http"
 	"net/http/httptest"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,46 +35,29 @@ func TestRemoteKeepsThePromise(t *testing.T) {
 	})
 }
 
+// What belongs to this contract; the other answers are package jsoncall's.
 func TestWhatAnAnswerMeans(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		status int
 		body   string
 		kind   fault.Kind
-		calls  int32
 	}{
-		"bad request":          {400, `{"code":"malformed"}`, fault.Permanent, 1},
-		"wrong token":          {401, ``, fault.Permanent, 1},
-		"redirect":             {302, ``, fault.Permanent, 1},
-		"refused without code": {422, `{"error":"?"}`, fault.Permanent, 1},
-		"busy key":             {409, `{"code":"in_progress"}`, fault.Transient, 3},
-		"too many requests":    {429, ``, fault.Transient, 3},
-		"broken":               {500, `<html>`, fault.Transient, 3},
-		"no JSON":              {201, `<html>`, fault.Transient, 3},
-		"no tracking number":   {201, `{"carrier":"c"}`, fault.Transient, 1},
-		"endless":              {201, strings.Repeat(" ", 1<<20), fault.Transient, 3},
+		"refused without code": {422, `{"error":"?"}`, fault.Permanent},
+		"no tracking number":   {201, `{"carrier":"c"}`, fault.Transient},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var calls atomic.Int32
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				calls.Add(1)
-				if r.Header.Get("Idempotency-Key") != "arrange-1" || r.Header.Get("Authorization") != "Bearer secret" {
-					w.WriteHeader(http.StatusTeapot)
-					return
-				}
-				w.Header().Set("Location", "/elsewhere")
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(tc.status)
 				_, _ = w.Write([]byte(tc.body))
 			}))
 			t.Cleanup(server.Close)
-			c := remote.New(remote.Config{URL: server.URL + "/", Token: "secret", Timeout: 5 * time.Second, Attempts: 3, Backoff: time.Millisecond}, jitter)
+			c := remote.New(remote.Config{URL: server.URL, Timeout: 5 * time.Second, Attempts: 1}, jitter)
 			t.Cleanup(c.Close)
 			_, err := c.Arrange(t.Context(), carrier.ArrangeRequest{Key: "arrange-1"})
 			require.Error(t, err)
 			require.Equal(t, tc.kind, fault.KindOf(err), "%v", err)
-			require.Equal(t, tc.calls, calls.Load(), "%v", err)
-			require.NotContains(t, err.Error(), "secret")
 		})
 	}
 }
@@ -94,13 +75,4 @@ func TestStrangeRefusals(t *testing.T) {
 	var refused *carrier.Refused
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, events.ReasonShippingRefused, refused.Code)
-}
-
-func TestCarrierAwayIsTransient(t *testing.T) {
-	t.Parallel()
-	server := httptest.NewServer(http.NotFoundHandler())
-	server.Close()
-	c := remote.New(remote.Config{URL: server.URL, Timeout: 5 * time.Second, Attempts: 2, Backoff: time.Millisecond}, jitter)
-	_, err := c.Cancel(t.Context(), carrier.CancelRequest{Key: "cancel-1", ArrangeKey: "arrange-1"})
-	require.Equal(t, fault.Transient, fault.KindOf(err), "%v", err)
 }

@@ -17,7 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/orderflow/orderflow/pkg/event"
-	"github.com/orderflow/orderflow/services/notification/internal/queue"
+	"github.com/orderflow/orderflow/pkg/queue"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -156,6 +156,34 @@ func TestRefusedEntriesComeAgain(t *testing.T) {
 	e, err := event.FromMessage(msg)
 	require.NoError(t, err)
 	require.Equal(t, "tp", e.Traceparent)
+}
+
+// An entry by another hand is handed out with what is wrong with it, and what follows is worked.
+func TestForeignEntriesStopNothing(t *testing.T) {
+	t.Parallel()
+	rdb := client(t)
+	got := make(chan *message.Message, 10)
+	q, _ := run(t, rdb, "first", 1, func(msg *message.Message) error { got <- msg; return nil })
+	id, err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "work", Values: []any{"who", "knows"}}).Result()
+	require.NoError(t, err)
+	put(t, q, "one")
+	foreign := <-got
+	require.NotEmpty(t, foreign.Metadata[queue.HeaderForeign])
+	require.Equal(t, id, foreign.Metadata[queue.HeaderEntry])
+	require.JSONEq(t, `{"who":"knows"}`, string(foreign.Payload))
+	require.Equal(t, "one", (<-got).UUID)
+}
+
+// Redis comes back empty, without the consumer group: the queue is subscribed again, to what is put from then on.
+func TestALostGroupIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	rdb := client(t)
+	got := make(chan *message.Message, 10)
+	q, _ := run(t, rdb, "first", 2, func(msg *message.Message) error { got <- msg; return nil })
+	require.NoError(t, rdb.FlushDB(t.Context()).Err())
+	put(t, q, "one")
+	require.Equal(t, "one", (<-got).UUID)
+	require.Eventually(t, func() bool { return q.Ready() == nil }, soon, tick)
 }
 
 func FuzzCodec(f *testing.F) {

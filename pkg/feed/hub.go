@@ -66,7 +66,7 @@ func (h *Hub) Readers() int {
 
 // join adds a reader that is handed every entry after number at the latest. Its channel is closed when it does not
 // keep up, and when the hub stops.
-func (h *Hub) join(customer string, number int64) *reader {
+func (h *Hub) join(key string, number int64) *reader {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := &reader{entries: make(chan Entry, buffered)}
@@ -74,10 +74,10 @@ func (h *Hub) join(customer string, number int64) *reader {
 		close(r.entries)
 		return r
 	}
-	f := h.feeds[customer]
+	f := h.feeds[key]
 	if f == nil {
-		f = &followed{last: id(number), readers: map[*reader]bool{}}
-		h.feeds[customer] = f
+		f = &followed{last: Position(number), readers: map[*reader]bool{}}
+		h.feeds[key] = f
 		select {
 		case h.changed <- struct{}{}:
 		default:
@@ -87,22 +87,22 @@ func (h *Hub) join(customer string, number int64) *reader {
 	return r
 }
 
-func (h *Hub) leave(customer string, r *reader) {
+func (h *Hub) leave(key string, r *reader) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.drop(customer, r)
+	h.drop(key, r)
 }
 
 // drop is leave under the lock. A second drop does nothing.
-func (h *Hub) drop(customer string, r *reader) {
-	f := h.feeds[customer]
+func (h *Hub) drop(key string, r *reader) {
+	f := h.feeds[key]
 	if f == nil || !f.readers[r] {
 		return
 	}
 	close(r.entries)
 	delete(f.readers, r)
 	if len(f.readers) == 0 {
-		delete(h.feeds, customer)
+		delete(h.feeds, key)
 	}
 }
 
@@ -126,7 +126,7 @@ func (h *Hub) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				break
 			}
-			h.logger.WarnContext(ctx, "live notifications cannot be read just now", "wait", wait, "error", err)
+			h.logger.WarnContext(ctx, "live entries cannot be read just now", "wait", wait, "error", err)
 			if isWrongType(err) {
 				h.clear(ctx, args[:len(args)/2])
 			}
@@ -145,41 +145,41 @@ func (h *Hub) Run(ctx context.Context) error {
 	return nil
 }
 
-// positions is XREAD's STREAMS argument: keys, then ids.
+// positions is XREAD's STREAMS argument: names, then ids.
 func (h *Hub) positions() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	customers := slices.Sorted(maps.Keys(h.feeds))
-	args := make([]string, 0, 2*len(customers))
-	for _, c := range customers {
-		args = append(args, Stream(c))
+	keys := slices.Sorted(maps.Keys(h.feeds))
+	args := make([]string, 0, 2*len(keys))
+	for _, key := range keys {
+		args = append(args, h.feed.stream(key))
 	}
-	for _, c := range customers {
-		args = append(args, h.feeds[c].last)
+	for _, key := range keys {
+		args = append(args, h.feeds[key].last)
 	}
 	return args
 }
 
 func (h *Hub) hand(ctx context.Context, s redis.XStream) {
-	customer := s.Stream[len(Stream("")):]
+	key := s.Stream[len(h.feed.cfg.Prefix):]
 	for _, m := range s.Messages {
-		e, ok := decode(customer, m)
+		e, ok := decode(key, m)
 		if !ok {
 			// Its id would stand in the way of the next number; without it the writer sees that and starts anew.
-			h.logger.WarnContext(ctx, "an entry that is no notification is removed", "stream", s.Stream, "entry", m.ID)
+			h.logger.WarnContext(ctx, "an entry that is none of ours is removed", "stream", s.Stream, "entry", m.ID)
 			if err := h.feed.rdb.XDel(ctx, s.Stream, m.ID).Err(); err != nil {
 				h.logger.WarnContext(ctx, "the entry could not be removed", "stream", s.Stream, "entry", m.ID, "error", err)
 			}
 			return
 		}
-		h.handOne(ctx, customer, m.ID, e)
+		h.handOne(ctx, key, m.ID, e)
 	}
 }
 
-func (h *Hub) handOne(ctx context.Context, customer, entryID string, e Entry) {
+func (h *Hub) handOne(ctx context.Context, key, entryID string, e Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f := h.feeds[customer]
+	f := h.feeds[key]
 	if f == nil {
 		return
 	}
@@ -188,8 +188,8 @@ func (h *Hub) handOne(ctx context.Context, customer, entryID string, e Entry) {
 		select {
 		case r.entries <- e:
 		default:
-			h.logger.InfoContext(ctx, "a reader does not keep up and is let go; it can resume", "customer", customer)
-			h.drop(customer, r)
+			h.logger.InfoContext(ctx, "a reader does not keep up and is let go; it can resume", "stream", h.feed.stream(key))
+			h.drop(key, r)
 		}
 	}
 }
@@ -199,7 +199,7 @@ func (h *Hub) clear(ctx context.Context, keys []string) {
 	for _, key := range keys {
 		kind, err := h.feed.rdb.Type(ctx, key).Result()
 		if err == nil && kind != "stream" && kind != "none" {
-			h.logger.WarnContext(ctx, "a customer's stream was something else and is deleted", "key", key, "type", kind)
+			h.logger.WarnContext(ctx, "a stream was something else and is deleted", "key", key, "type", kind)
 			h.feed.rdb.Del(ctx, key)
 		}
 	}
@@ -209,9 +209,9 @@ func (h *Hub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
-	for customer, f := range h.feeds {
+	for key, f := range h.feeds {
 		for r := range f.readers {
-			h.drop(customer, r)
+			h.drop(key, r)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/fault"
 )
 
-// Fields of an entry. The trace context is for whoever reads the stream directly.
+// Fields of an entry.
 const (
 	fieldID          = "id"
 	fieldData        = "data"
@@ -22,20 +22,23 @@ const (
 	fieldTracestate  = "tracestate"
 )
 
-// Entry is one notification in its customer's stream.
+// Entry is one entry of a stream.
 type Entry struct {
-	Customer string
+	// Key names the stream.
+	Key string
 	// Number is the entry's place, from 1; its id in Redis is "<number>-0".
 	Number int64
-	// ID is the notification's.
-	ID string
-	// Data is the notification as JSON.
-	Data                    []byte
+	// ID names what the entry holds, by which an entry that is written again is known.
+	ID   string
+	Data []byte
+	// The trace context is for whoever reads the stream in Redis.
 	Traceparent, Tracestate string
 }
 
-// Config bounds the streams.
+// Config names and bounds the streams.
 type Config struct {
+	// Prefix and a key are a stream's name in Redis.
+	Prefix string
 	// MaxEntries is how many entries a stream keeps, about.
 	MaxEntries int64
 	// Expiry is how long after its last entry a stream is kept.
@@ -54,14 +57,15 @@ func New(rdb redis.UniversalClient, cfg Config, logger *slog.Logger) *Feed {
 	return &Feed{rdb: rdb, cfg: cfg, logger: logger}
 }
 
-// Stream is the Redis key of a customer's notifications.
-func Stream(customer string) string { return "notifications:" + customer }
+// stream is the Redis key of a stream.
+func (f *Feed) stream(key string) string { return f.cfg.Prefix + key }
 
-func id(number int64) string { return strconv.FormatInt(number, 10) + "-0" }
+// Position is the place of the entry with this number, "<number>-0", as Redis and Last-Event-ID have it.
+func Position(number int64) string { return strconv.FormatInt(number, 10) + "-0" }
 
 // Append adds entries, one error each, in one round trip. An entry that is there already is no error. Entries of one
-// customer must come in the order of their numbers; one call holds at most one of each customer, or a failed one
-// would be overtaken.
+// stream must come in the order of their numbers; one call holds at most one of each, or a failed one would be
+// overtaken.
 func (f *Feed) Append(ctx context.Context, entries []Entry) []error {
 	pipe := f.rdb.Pipeline()
 	added := make([]*redis.StringCmd, len(entries))
@@ -76,7 +80,7 @@ func (f *Feed) Append(ctx context.Context, entries []Entry) []error {
 		if isRefused(err) || isWrongType(err) {
 			err = f.settle(ctx, e)
 		}
-		errs[i] = away("append to "+Stream(e.Customer), err)
+		errs[i] = away("append to "+f.stream(e.Key), err)
 	}
 	return errs
 }
@@ -87,9 +91,9 @@ func (f *Feed) add(ctx context.Context, pipe redis.Pipeliner, e Entry) *redis.St
 		values = append(values, fieldTraceparent, e.Traceparent, fieldTracestate, e.Tracestate)
 	}
 	added := pipe.XAdd(ctx, &redis.XAddArgs{
-		Stream: Stream(e.Customer), ID: id(e.Number), MaxLen: f.cfg.MaxEntries, Approx: true, Values: values,
+		Stream: f.stream(e.Key), ID: Position(e.Number), MaxLen: f.cfg.MaxEntries, Approx: true, Values: values,
 	})
-	pipe.PExpire(ctx, Stream(e.Customer), f.cfg.Expiry)
+	pipe.PExpire(ctx, f.stream(e.Key), f.cfg.Expiry)
 	return added
 }
 
@@ -97,31 +101,31 @@ func (f *Feed) add(ctx context.Context, pipe redis.Pipeliner, e Entry) *redis.St
 // acknowledged, so either this very entry is there, from before a crash, or the key has another history and is
 // started anew.
 func (f *Feed) settle(ctx context.Context, e Entry) error {
-	there, err := f.rdb.XRangeN(ctx, Stream(e.Customer), id(e.Number), id(e.Number), 1).Result()
+	there, err := f.rdb.XRangeN(ctx, f.stream(e.Key), Position(e.Number), Position(e.Number), 1).Result()
 	if err != nil && !isWrongType(err) {
 		return err
 	}
 	if len(there) == 1 && there[0].Values[fieldID] == e.ID {
 		return nil
 	}
-	f.logger.WarnContext(ctx, "a customer's stream held something else than these notifications and is started anew",
-		"stream", Stream(e.Customer), "number", e.Number)
+	f.logger.WarnContext(ctx, "a stream held something else than these entries and is started anew",
+		"stream", f.stream(e.Key), "number", e.Number)
 	pipe := f.rdb.TxPipeline()
-	pipe.Del(ctx, Stream(e.Customer))
+	pipe.Del(ctx, f.stream(e.Key))
 	f.add(ctx, pipe, e)
 	_, err = pipe.Exec(ctx)
 	return err
 }
 
 // after returns up to count entries with numbers above number, oldest first.
-func (f *Feed) after(ctx context.Context, customer string, number, count int64) ([]Entry, error) {
-	messages, err := f.rdb.XRangeN(ctx, Stream(customer), "("+id(number), "+", count).Result()
+func (f *Feed) after(ctx context.Context, key string, number, count int64) ([]Entry, error) {
+	messages, err := f.rdb.XRangeN(ctx, f.stream(key), "("+Position(number), "+", count).Result()
 	if err != nil {
-		return nil, away("read "+Stream(customer), err)
+		return nil, away("read "+f.stream(key), err)
 	}
 	entries := make([]Entry, 0, len(messages))
 	for _, m := range messages {
-		if e, ok := decode(customer, m); ok {
+		if e, ok := decode(key, m); ok {
 			entries = append(entries, e)
 		}
 	}
@@ -129,23 +133,23 @@ func (f *Feed) after(ctx context.Context, customer string, number, count int64) 
 }
 
 // bounds returns the first and last number that the stream holds, 0 and 0 when it is empty.
-func (f *Feed) bounds(ctx context.Context, customer string) (first, last int64, err error) {
+func (f *Feed) bounds(ctx context.Context, key string) (first, last int64, err error) {
 	// More than one is read because an entry by another hand may stand at either end.
 	const enough = 16
 	pipe := f.rdb.Pipeline()
-	oldest := pipe.XRangeN(ctx, Stream(customer), "-", "+", enough)
-	newest := pipe.XRevRangeN(ctx, Stream(customer), "+", "-", enough)
+	oldest := pipe.XRangeN(ctx, f.stream(key), "-", "+", enough)
+	newest := pipe.XRevRangeN(ctx, f.stream(key), "+", "-", enough)
 	if _, err := pipe.Exec(ctx); err != nil {
-		return 0, 0, away("read "+Stream(customer), err)
+		return 0, 0, away("read "+f.stream(key), err)
 	}
 	for _, m := range oldest.Val() {
-		if e, ok := decode(customer, m); ok {
+		if e, ok := decode(key, m); ok {
 			first = e.Number
 			break
 		}
 	}
 	for _, m := range newest.Val() {
-		if e, ok := decode(customer, m); ok {
+		if e, ok := decode(key, m); ok {
 			last = e.Number
 			break
 		}
@@ -154,14 +158,14 @@ func (f *Feed) bounds(ctx context.Context, customer string) (first, last int64, 
 }
 
 // decode reads an entry; false when it is none of ours.
-func decode(customer string, m redis.XMessage) (Entry, bool) {
+func decode(key string, m redis.XMessage) (Entry, bool) {
 	number, ok := ParsePosition(m.ID)
 	text := func(name string) string {
 		s, _ := m.Values[name].(string)
 		return s
 	}
 	e := Entry{
-		Customer: customer, Number: number, ID: text(fieldID), Data: []byte(text(fieldData)),
+		Key: key, Number: number, ID: text(fieldID), Data: []byte(text(fieldData)),
 		Traceparent: text(fieldTraceparent), Tracestate: text(fieldTracestate),
 	}
 	return e, ok && e.ID != "" && len(e.Data) > 0

@@ -1,4 +1,4 @@
-package remote
+package jsoncall
 
 import (
 	"bytes"
@@ -14,45 +14,68 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/observe"
 )
 
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 64 << 10
 
-// refusal is an answer that says no in the contract's own words.
-type refusal struct {
-	who    string
-	status int
+// Config is how to reach the other side.
+type Config struct {
+	// URL is the API's base.
+	URL string
+	// Token is the secret that the other side knows this service by; empty sends none.
+	Token string
+	// Timeout bounds one attempt.
+	Timeout time.Duration
+	// Attempts is how often one call is tried, at least once.
+	Attempts int
+	// Backoff is the wait before the second attempt; each further one is twice as long.
+	Backoff time.Duration
+}
+
+// Refusal is an answer that says no, with what the other side says of it; without a code if it says nothing readable.
+type Refusal struct {
+	who string
+	// Status is the HTTP status.
+	Status int    `json:"-"`
 	Code   string `json:"code"`
+	// Detail may be personal.
 	Detail string `json:"detail"`
 }
 
-// Error says the status and the code; the detail may be personal.
-func (r *refusal) Error() string { return fmt.Sprintf("%s: %d %q", r.who, r.status, r.Code) }
+// Error says the status and the code.
+func (r *Refusal) Error() string { return fmt.Sprintf("%s: %d %q", r.who, r.Status, r.Code) }
 
-// caller posts JSON to one API, each call under an idempotency key.
-type caller struct {
+// Caller calls one API. It is safe for concurrent use.
+type Caller struct {
 	who    string
 	cfg    Config
 	client *http.Client
 	jitter func() float64
 	// decides tells a no that is the other side's decision from one that is nobody's intention.
-	decides func(*refusal) bool
+	decides func(*Refusal) bool
 }
 
-func newCaller(who string, cfg Config, jitter func() float64, decides func(*refusal) bool) *caller {
+// New returns a caller. who names the other side in errors, jitter returns numbers in [0, 1), and decides tells which
+// refusals are the other side's decision.
+func New(who string, cfg Config, jitter func() float64, decides func(*Refusal) bool) *Caller {
 	cfg.URL = strings.TrimRight(cfg.URL, "/")
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 16
-	return &caller{who: who, cfg: cfg, jitter: jitter, decides: decides, client: &http.Client{
+	return &Caller{who: who, cfg: cfg, jitter: jitter, decides: decides, client: &http.Client{
 		Transport: transport,
 		// A redirect would take the request, its key and its token to somebody else, or make it a GET.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
-// post calls path until there is an answer that counts, and decodes it. A decision against it is a *refusal.
-func (c *caller) post(ctx context.Context, path, key string, body, answer any) (status int, err error) {
+// Close lets go of idle connections.
+func (c *Caller) Close() { c.client.CloseIdleConnections() }
+
+// Post posts body to path under key until there is an answer that counts, and decodes it into answer, unless the status
+// is 204. Its error is a *Refusal for a decision, and otherwise marked with what it says of trying again.
+func (c *Caller) Post(ctx context.Context, path, key string, body, answer any) (status int, err error) {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return 0, fault.Permanentf("%s: encode request: %w", c.who, err)
@@ -60,7 +83,7 @@ func (c *caller) post(ctx context.Context, path, key string, body, answer any) (
 	wait := c.cfg.Backoff
 	for attempt := 1; ; attempt++ {
 		status, err = c.once(ctx, path, key, data, answer)
-		var no *refusal
+		var no *Refusal
 		if err == nil || errors.As(err, &no) && c.decides(no) {
 			return status, err
 		}
@@ -78,7 +101,7 @@ func (c *caller) post(ctx context.Context, path, key string, body, answer any) (
 	}
 }
 
-func (c *caller) once(ctx context.Context, path, key string, data []byte, answer any) (int, error) {
+func (c *Caller) once(ctx context.Context, path, key string, data []byte, answer any) (int, error) {
 	attempt, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(attempt, http.MethodPost, c.cfg.URL+path, bytes.NewReader(data))
@@ -91,7 +114,7 @@ func (c *caller) once(ctx context.Context, path, key string, data []byte, answer
 	if c.cfg.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
 	}
-	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(req.Header))
+	observe.Propagator().Inject(ctx, propagation.HeaderCarrier(req.Header))
 	res, err := c.client.Do(req)
 	if err != nil {
 		return 0, c.away(ctx, err)
@@ -108,7 +131,7 @@ func (c *caller) once(ctx context.Context, path, key string, data []byte, answer
 }
 
 // away is transient, but for our own stop, which says nothing of the other side.
-func (c *caller) away(ctx context.Context, err error) error {
+func (c *Caller) away(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", c.who, ctx.Err())
 	}
@@ -116,7 +139,7 @@ func (c *caller) away(ctx context.Context, err error) error {
 }
 
 // read sorts an answer by its status; see the package's doc.
-func (c *caller) read(status int, text []byte, answer any) error {
+func (c *Caller) read(status int, text []byte, answer any) error {
 	switch {
 	case status == http.StatusNoContent:
 		return nil
@@ -128,7 +151,7 @@ func (c *caller) read(status int, text []byte, answer any) error {
 	case status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests, status >= 500:
 		return fault.Transientf("%s: %d", c.who, status)
 	}
-	no := &refusal{who: c.who, status: status}
+	no := &Refusal{who: c.who, Status: status}
 	if err := json.Unmarshal(text, no); err != nil {
 		no.Code, no.Detail = "", ""
 	}

@@ -30,11 +30,11 @@ func newFeed(t *testing.T, max int64) (*Feed, *redis.Client) {
 	rdb := redis.NewClient(options(t))
 	require.NoError(t, rdb.FlushDB(t.Context()).Err())
 	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
-	return New(rdb, Config{MaxEntries: max, Expiry: time.Hour}, slog.New(slog.DiscardHandler)), rdb
+	return New(rdb, Config{Prefix: "feed:", MaxEntries: max, Expiry: time.Hour}, slog.New(slog.DiscardHandler)), rdb
 }
 
 func entry(n int64) Entry {
-	return Entry{Customer: "c", Number: n, ID: fmt.Sprintf("n%d", n), Data: []byte("{}")}
+	return Entry{Key: "c", Number: n, ID: fmt.Sprintf("n%d", n), Data: []byte("{}")}
 }
 
 func add(t *testing.T, f *Feed, entries ...Entry) {
@@ -48,7 +48,7 @@ func TestAppendAgainChangesNothing(t *testing.T) {
 	t.Parallel()
 	f, rdb := newFeed(t, 100)
 	add(t, f, entry(1), entry(2), entry(3), entry(3), entry(2), entry(1), entry(4))
-	require.Equal(t, int64(4), rdb.XLen(t.Context(), "notifications:c").Val())
+	require.Equal(t, int64(4), rdb.XLen(t.Context(), "feed:c").Val())
 	first, last, err := f.bounds(t.Context(), "c")
 	require.NoError(t, err)
 	require.Equal(t, []int64{1, 4}, []int64{first, last})
@@ -57,7 +57,7 @@ func TestAppendAgainChangesNothing(t *testing.T) {
 	other := entry(1)
 	other.ID = "another"
 	add(t, f, other)
-	left := rdb.XRange(t.Context(), "notifications:c", "-", "+").Val()
+	left := rdb.XRange(t.Context(), "feed:c", "-", "+").Val()
 	require.Len(t, left, 1)
 	require.Equal(t, "another", left[0].Values["id"])
 }
@@ -118,6 +118,34 @@ func TestSlowReaderIsLetGo(t *testing.T) {
 	resumed.Close()
 	cancel()
 	require.NoError(t, <-done)
+}
+
+// onItsWay is a database that has given two numbers, whose entries were written when it says so.
+type onItsWay struct{ written atomic.Bool }
+
+func (o *onItsWay) Newest(context.Context, string) (int64, bool, error) {
+	return 2, o.written.Load(), nil
+}
+
+// Redis loses an entry between its arrival and the word of it: the reader is told, without a next entry to tell by.
+func TestEntriesLostOnTheirWay(t *testing.T) {
+	t.Parallel()
+	f, rdb := newFeed(t, 100)
+	k := &onItsWay{}
+	hub := NewHub(f, k, f.logger)
+	add(t, f, entry(1), entry(2))
+	require.NoError(t, rdb.FlushDB(t.Context()).Err())
+	follower, err := hub.Follow(t.Context(), "c", 1)
+	require.NoError(t, err)
+	defer follower.Close()
+	k.written.Store(true)
+	var told Reset
+	err = follower.Run(t.Context(), func(e Entry) error { return fmt.Errorf("got %d", e.Number) }, func(r Reset) error {
+		told = r
+		return context.Canceled
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, Reset{After: 1, Position: 2}, told)
 }
 
 func TestParsePosition(t *testing.T) {

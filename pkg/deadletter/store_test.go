@@ -1,0 +1,159 @@
+package deadletter_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/database/databasetest"
+	"github.com/orderflow/orderflow/pkg/deadletter"
+	"github.com/orderflow/orderflow/pkg/kafka"
+)
+
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+// fixture is a store with a clock and a topic of its own.
+type fixture struct {
+	*deadletter.Store
+	db   *database.DB
+	now  time.Time
+	sent []kafka.Record
+}
+
+func (f *fixture) SendRecord(_ context.Context, r kafka.Record) error {
+	f.sent = append(f.sent, r)
+	return nil
+}
+
+func each(t *testing.T, fn func(t *testing.T, f *fixture)) {
+	t.Helper()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		f := &fixture{now: noon, db: databasetest.Open(t, url, map[string]fs.FS{"dead_letters": deadletter.Migrations})}
+		f.Store = deadletter.NewStore(f.db, f, func() time.Time { return f.now })
+		fn(t, f)
+	})
+}
+
+func (f *fixture) record(t *testing.T, l deadletter.Letter) {
+	t.Helper()
+	require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error { return f.Record(ctx, tx, l) }))
+}
+
+func letterOf(r kafka.Record, at time.Time) deadletter.Letter {
+	return deadletter.FromRecord(deadletter.New(r, deadletter.Failure{
+		Group: "g", ErrorType: deadletter.Permanent, Err: errors.New("no"), At: at,
+	}), "g")
+}
+
+// The index reads one letter at a time and tries each until it is written: there must be none that cannot be.
+func TestWhateverStandsInTheTopicIsWritten(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		with := func(name, value string) map[string]string {
+			h := deadletter.New(kafka.Record{Topic: "t", Offset: 7}, deadletter.Failure{Group: "g", Err: errors.New("no"), At: noon}).Headers
+			h[name] = value
+			return h
+		}
+		var long strings.Builder // no database compresses it to what fits into an index
+		for i := range 9000 {
+			long.WriteRune(rune('!' + (i*i*7919+i)%90))
+		}
+		for i, h := range []map[string]string{
+			nil,
+			{"anything": "\x00\xff"},
+			with(deadletter.HeaderRetries, "99999999999"),
+			with(deadletter.HeaderPartition, long.String()),
+			with(deadletter.HeaderOffset, "99999999999999999999"),
+			with(deadletter.HeaderTopic, long.String()),
+			with(deadletter.HeaderTopic, "\x00\xff"),
+			with(deadletter.HeaderFailedAt, "0000-01-01T00:00:00Z"),
+			with(deadletter.HeaderError, "\x00\xff"),
+			with("ce_id", "\x00\xff"+long.String()),
+		} {
+			r := kafka.Record{Topic: deadletter.Topic("g"), Offset: int64(i), Timestamp: noon, Value: []byte("\x00\xff"), Headers: h}
+			f.record(t, deadletter.FromRecord(r, "g"))
+		}
+		_, err := f.Get(t.Context(), "t-0-7")
+		require.NoError(t, err, "a letter with one odd header is still that letter")
+		_, err = f.Get(t.Context(), "g.dlq-0-3")
+		require.NoError(t, err, "one without a place has that in the dead-letter topic")
+		list, err := f.List(t.Context(), deadletter.Filter{Limit: 100})
+		require.NoError(t, err)
+		require.Len(t, list, 7)
+	})
+}
+
+// The same failure again is the same letter, and reading the topic from its beginning takes nothing back.
+func TestReplayChangesNothing(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		// Nanoseconds, which PostgreSQL does not keep.
+		first := letterOf(kafka.Record{Topic: "t"}, noon.Add(1))
+		second := letterOf(kafka.Record{Topic: "t"}, noon.Add(time.Second+1))
+		replay := func() {
+			f.record(t, first)
+			f.record(t, second)
+		}
+		replay()
+		l, err := f.Redrive(t.Context(), first.ID, deadletter.By{Actor: "a"})
+		require.NoError(t, err)
+		require.Equal(t, 2, l.Failures)
+		require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			return f.MarkRedriven(ctx, tx, first.ID)
+		}))
+		replay()
+		l, err = f.Get(t.Context(), first.ID)
+		require.NoError(t, err)
+		require.Equal(t, deadletter.Redriven, l.State)
+		require.Equal(t, 2, l.Failures)
+	})
+}
+
+// A letter whose record was lost on its way can be redriven again after a minute, however often it was pressed in
+// between; whoever pressed in vain is not who redrove it.
+func TestStuckLetterIsRedrivenAgain(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		l := letterOf(kafka.Record{Topic: "t"}, noon)
+		f.record(t, l)
+		for range 3 {
+			got, err := f.Redrive(t.Context(), l.ID, deadletter.By{Actor: "at " + f.now.Format(time.TimeOnly)})
+			require.NoError(t, err)
+			require.Equal(t, "at 12:00:00", got.Actor)
+			f.now = f.now.Add(25 * time.Second)
+		}
+		require.Len(t, f.sent, 1)
+		got, err := f.Redrive(t.Context(), l.ID, deadletter.By{Actor: "another"})
+		require.NoError(t, err)
+		require.Equal(t, "another", got.Actor)
+		require.Len(t, f.sent, 2)
+	})
+}
+
+// What is left of a letter that was too large for its topic says where the record stands, and is not redriven.
+func TestShortened(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		huge := strings.Repeat("x", 1<<20)
+		r := kafka.Record{Topic: "t", Partition: 1, Offset: 2, Key: []byte(huge), Value: []byte(huge), Headers: map[string]string{"ce_id": "1", "a": huge}}
+		short := deadletter.Shortened(deadletter.New(r, deadletter.Failure{Group: "g", Err: errors.New("no"), At: noon}))
+		require.Empty(t, short.Key)
+		require.Empty(t, short.Value)
+		require.NotContains(t, short.Headers, "a")
+		require.Equal(t, "1", short.Headers["ce_id"])
+		require.Equal(t, "the value, 1048576 bytes; the key, 1048576 bytes; 1 headers", short.Headers[deadletter.HeaderOmitted])
+		l := deadletter.FromRecord(short, "g")
+		require.Equal(t, "t-1-2", l.ID)
+		f.record(t, l)
+		_, err := f.Redrive(t.Context(), l.ID, deadletter.By{})
+		require.ErrorIs(t, err, deadletter.ErrState)
+		_, err = f.Discard(t.Context(), l.ID, deadletter.By{})
+		require.NoError(t, err)
+	})
+}

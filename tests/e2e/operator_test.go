@@ -1,0 +1,71 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
+	"github.com/orderflow/orderflow/tests/internal/shop"
+)
+
+// TestOperatorsCommands drives orderctl as an operator does, where ORDERCTL says which one: orderctl run sets it.
+func TestOperatorsCommands(t *testing.T) {
+	t.Parallel()
+	program := os.Getenv("ORDERCTL")
+	if program == "" {
+		t.Log("ORDERCTL is not set: its commands are not part of this run")
+		return
+	}
+	orderctl := func(code int, args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(shop.Context(t), program, args...).CombinedOutput()
+		if code == 0 {
+			require.NoError(t, err, "%s", out)
+			return string(out)
+		}
+		var exit *exec.ExitError
+		require.ErrorAs(t, err, &exit, "%s", out)
+		require.Equal(t, code, exit.ExitCode(), "%s", out)
+		return string(out)
+	}
+	c := system.Customer(t)
+	o := c.Buy()
+	shop.Confirmed(t, o)
+	require.Contains(t, orderctl(0, "order", "timeline", o.OrderID), "finished: completed")
+	require.Contains(t, orderctl(0, "story", o.OrderID), "order.confirmed")
+
+	placed, err := system.Topics.Send(message("inventory.commands", "inventory.reserve", c.NewID("nobody"), `no JSON`))
+	require.NoError(t, err)
+	l := system.DeadLetter(t, "inventory", shop.At(placed.Topic, placed.Partition, placed.Offset))
+	require.Contains(t, orderctl(0, "dlq", "list", "--service=inventory", "--state=waiting"), l.ID)
+	require.Contains(t, orderctl(0, "dlq", "show", l.ID), "no JSON")
+
+	// Handed back as it is, it fails again: one letter, one failure more.
+	orderctl(0, "dlq", "redrive", l.ID, "--actor=e2e", "--reason=try again")
+	shop.Eventually(t, again(l.ID, 2))
+	require.Contains(t, orderctl(0, "dlq", "discard", l.ID, "--actor=e2e", "--reason=it is no message"), "discarded")
+	require.Contains(t, orderctl(1, "dlq", "redrive", l.ID, "--actor=e2e", "--reason=too late"), "discarded")
+
+	var shown struct{ State, Actor, Reason string }
+	require.NoError(t, json.Unmarshal([]byte(orderctl(0, "dlq", "show", l.ID, "--json")), &shown))
+	require.Equal(t, "discarded", shown.State)
+	require.Equal(t, "e2e", shown.Actor)
+	require.Equal(t, "it is no message", shown.Reason)
+}
+
+// again waits until a dead letter of inventory has failed so often, and waits for the next verb.
+func again(id string, failures int) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		l, err := system.Letter(ctx, "inventory", id)
+		if err == nil && (l.Failures != failures || l.State != letters.StateWaiting) {
+			err = fmt.Errorf("dead letter %s is %s after %d failures", id, l.State, l.Failures)
+		}
+		return err
+	}
+}
