@@ -180,7 +180,7 @@ func (a *App) Start(ctx context.Context) error {
 	})
 	rt.Consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
 	rt.Consume("dead-letter index", func(ctx context.Context) error {
-		return deadletter.Index(ctx, a.Kafka, rt.Name, a.DeadLetters, rt.Logger)
+		return deadletter.Index(ctx, a.Kafka, rt.Name, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
 	})
 	rt.Go("relay", a.Outbox.Relay(a.sender, outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
 	rt.Go("upkeep", a.upkeep)

@@ -299,6 +299,8 @@ func TestUndecodable(t *testing.T) {
 		{Key: []byte("k"), Value: []byte(`{"m": 1}`), Headers: sane},
 		{Key: []byte("k"), Value: []byte(`{"n": "one"}`), Headers: sane},
 		{Key: []byte("k"), Value: []byte(`{"n": 1}`), Headers: with("ce_id", "")},
+		{Key: []byte("k"), Value: []byte(`{"n": 1}`), Headers: with("ce_id", "a\x00b")},
+		{Key: []byte("\xff"), Value: []byte(`{"n": 1}`), Headers: with("ce_partitionkey", "\xff")},
 		{Key: []byte("k"), Value: []byte(`{"n": 1}`), Headers: with("ce_time", "noon")},
 		{Key: []byte("other"), Value: []byte(`{"n": 1}`), Headers: sane},
 		{Value: []byte(`{"n": 1}`), Headers: sane},

@@ -176,9 +176,14 @@ func (c *Consumer) Run(ctx context.Context, sub message.Subscriber) error {
 		}
 	})
 	defer stopped()
+	ended := make(chan struct{})
+	defer close(ended)
 	go func() {
-		<-router.Running()
-		c.running.Store(ctx.Err() == nil)
+		select {
+		case <-router.Running():
+			c.running.Store(ctx.Err() == nil)
+		case <-ended: // without having run
+		}
 	}()
 	// The router gets a context that does not end with ctx: its end would cut off the handlers at work.
 	err = router.Run(context.WithoutCancel(ctx))

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -36,6 +38,12 @@ func (c *Consumer) handle(msg *message.Message) error {
 	if string(record.Key) != e.Key {
 		// Order is kept by the record's key: with another one the message may already have overtaken its elders.
 		return asUndecodable(fmt.Errorf("the record's key is %q, header %s is %q", record.Key, event.HeaderKey, e.Key))
+	}
+	for _, text := range []string{e.ID, e.Key} {
+		if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+			// No database's text: it would be refused there in every attempt, or kept as something else.
+			return asUndecodable(fmt.Errorf("headers %s and %s must be UTF-8 without NUL", event.HeaderID, event.HeaderKey))
+		}
 	}
 	topic, letter := record.Topic, ""
 	if topic == deadletter.RedriveTopic(c.deps.Group) {

@@ -13,6 +13,9 @@
 // (RedriveTopic), with the id, key and bytes it had. The inbox drops a second delivery, and the transaction of the
 // handler that succeeds also writes the state redriven, so the state never says more than what happened.
 //
+// A record that does not fit into the topic with these headers is written without its value (Shortened): it is listed,
+// says where the record stands, and can only be discarded.
+//
 // It promises that a letter in the topic comes to the table at least once and is one row however often it comes, that
 // every verb may be called twice, and that the table can be rebuilt from the topic (states of redriven and discarded
 // letters excepted, which only the table knows). It does not promise the order of a key between redriven and live

@@ -13,13 +13,13 @@ import (
 	"github.com/orderflow/orderflow/pkg/httpapi"
 )
 
-// Mount serves the verbs at /admin/dead-letters on r; rest/openapi.yaml is their contract.
+// Mount serves the verbs at /admin/dead-letters on r, to all but customers; rest/openapi.yaml is their contract.
 func Mount(r chi.Router, s *Store) error {
 	spec, err := rest.GetSpec()
 	if err != nil {
 		return fmt.Errorf("dead-letter API: %w", err)
 	}
-	httpapi.Mount(r, spec, httpapi.MountOptions{}, func(r chi.Router) {
+	httpapi.Mount(r.With(httpapi.StaffOnly), spec, httpapi.MountOptions{}, func(r chi.Router) {
 		rest.HandlerWithOptions(rest.NewStrictHandlerWithOptions(handler{s}, nil, rest.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc: httpapi.WriteRequestError, ResponseErrorHandlerFunc: httpapi.Write,
 		}), rest.ChiServerOptions{BaseRouter: r, ErrorHandlerFunc: httpapi.WriteRequestError})

@@ -20,9 +20,12 @@ const indexRetry = time.Second
 // Index reads the dead-letter topic of group into s until ctx ends. It is a consumer group of its own,
 // "<group>.dlq.index", on Watermill's stock subscriber: one letter at a time is right here, and the topic's order is
 // the order of the failures. A letter that cannot be written is tried again for ever and holds up those behind it.
-func Index(ctx context.Context, cfg kafka.Config, group string, s *Store, logger *slog.Logger) error {
+// instanceID is the stable name of this replica, or empty: with one, a process that was killed is followed at once.
+func Index(ctx context.Context, cfg kafka.Config, group, instanceID string, s *Store, logger *slog.Logger) error {
+	settings := cfg.Sarama()
+	settings.Consumer.Group.InstanceId = instanceID
 	sub, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
-		Brokers: cfg.Brokers, Unmarshaler: kafka.Marshaler{}, OverwriteSaramaConfig: cfg.Sarama(),
+		Brokers: cfg.Brokers, Unmarshaler: kafka.Marshaler{}, OverwriteSaramaConfig: settings,
 		ConsumerGroup: Topic(group) + ".index", NackResendSleep: indexRetry,
 	}, observe.WatermillLogger(logger))
 	if err != nil {

@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/pkg/database/databasetest"
 	"github.com/orderflow/orderflow/pkg/deadletter"
+	"github.com/orderflow/orderflow/pkg/httpapi"
 	"github.com/orderflow/orderflow/pkg/kafka"
 )
 
@@ -156,4 +161,28 @@ func TestShortened(t *testing.T) {
 		_, err = f.Discard(t.Context(), l.ID, deadletter.By{})
 		require.NoError(t, err)
 	})
+}
+
+// Letters hold what customers sent, and redriving repeats it: neither is a customer's business.
+func TestNotForCustomers(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[httpapi.CallerKind]int{httpapi.Operator: 200, httpapi.Service: 200, httpapi.Customer: 403} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, f *fixture) { getLetters(t, f, kind, want) })
+		})
+	}
+}
+
+func getLetters(t *testing.T, f *fixture, kind httpapi.CallerKind, want int) {
+	t.Helper()
+	r, err := httpapi.NewRouter(httpapi.Deps{
+		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+		Identify: func(*http.Request) (httpapi.Caller, error) { return httpapi.Caller{Kind: kind, ID: "c"}, nil },
+	})
+	require.NoError(t, err)
+	require.NoError(t, deadletter.Mount(r, f.Store))
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/admin/dead-letters", nil))
+	require.Equal(t, want, w.Code, w.Body)
 }

@@ -1,6 +1,9 @@
 package httpapi
 
-import "context"
+import (
+	"context"
+	"net/http"
+)
 
 // CallerKind is what a caller may be.
 type CallerKind string
@@ -24,6 +27,25 @@ func (c Caller) String() string { return string(c.Kind) + ":" + c.ID }
 
 // Owns reports whether c may see and change what belongs to the customer.
 func (c Caller) Owns(customerID string) bool { return c.Kind != Customer || c.ID == customerID }
+
+// RequireStaff refuses customers with a 403 problem: for what is not any one customer's.
+func RequireStaff(ctx context.Context) error {
+	if CallerFrom(ctx).Kind == Customer {
+		return NewProblem(http.StatusForbidden, "this is not for customers")
+	}
+	return nil
+}
+
+// StaffOnly is RequireStaff as a middleware.
+func StaffOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := RequireStaff(r.Context()); err != nil {
+			Write(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 // Trusted is the caller while nobody is asked who they are: allowed everything.
 var Trusted = Caller{Kind: Service, ID: "trusted"}

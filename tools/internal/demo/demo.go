@@ -28,17 +28,12 @@ const (
 
 // settings make what takes long in production short enough to watch.
 func settings() map[string][]string {
-	env := map[string][]string{
+	return map[string][]string{
 		"":         {"CONSUMER_BACKOFF_INITIAL=50ms", "CONSUMER_BACKOFF_MAX=400ms", "LOG_LEVEL=info"},
 		"order":    {"SAGA_STEP_DEADLINE=6s", "SAGA_UNDO_DEADLINE=4s", "SAGA_TIMER_POLL=100ms"},
 		"payment":  {"PAYMENT_PROVIDER_TIMEOUT=800ms", "PAYMENT_SANDBOX_SLOW=400ms"},
 		"shipping": {"CARRIER_TIMEOUT=800ms", "CARRIER_SANDBOX_SLOW=400ms"},
 	}
-	for _, service := range client.Services() {
-		// A name that lasts lets the broker hand a killed service its partitions back at once.
-		env[service] = append(env[service], "INSTANCE_ID="+service+"-1")
-	}
-	return env
 }
 
 // Config is a run as it should be.

@@ -241,6 +241,8 @@ func (s *Stack) serviceEnv(name string) []string {
 		"HTTP_ADDR=" + s.services[name].addr,
 		"DATABASE_URL=sqlite:" + filepath.Join(s.opts.Dir, name+".db"),
 		"LOG_FORMAT=text",
+		// A name that lasts lets the broker hand a killed service its partitions back at once.
+		"INSTANCE_ID=" + name + "-1",
 	}, s.opts.Env[""], s.opts.Env[name])
 }
 

@@ -67,6 +67,9 @@ func (a restocked) VisitRestockResponse(w http.ResponseWriter) error {
 
 // Restock takes goods in.
 func (s *Server) Restock(ctx context.Context, r inventoryapi.RestockRequestObject) (inventoryapi.RestockResponseObject, error) {
+	if err := httpapi.RequireStaff(ctx); err != nil {
+		return nil, err
+	}
 	answer, err := s.App.Once(ctx, r.Params.IdempotencyKey, "POST /v1/stock/"+r.SKU+"/restock", r.Body,
 		func(ctx context.Context, tx *outbox.Tx) (httpapi.Response, error) {
 			lines := []events.Line{{SKU: r.SKU, Quantity: r.Body.Quantity}}
@@ -94,8 +97,11 @@ func (s *Server) Restock(ctx context.Context, r inventoryapi.RestockRequestObjec
 	return restocked(answer), nil
 }
 
-// GetReservation reads what an order holds.
+// GetReservation reads what an order holds. Whose order it is is not known here, so it is not for customers.
 func (s *Server) GetReservation(ctx context.Context, r inventoryapi.GetReservationRequestObject) (inventoryapi.GetReservationResponseObject, error) {
+	if err := httpapi.RequireStaff(ctx); err != nil {
+		return nil, err
+	}
 	found, err := store.GetReservation(ctx, s.App.DB, r.OrderID)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, httpapi.NotFound("nothing was reserved for an order %s", r.OrderID)
