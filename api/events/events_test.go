@@ -128,7 +128,7 @@ func TestTheZeroListIsAnEmptyArray(t *testing.T) {
 
 func TestNewReasonFitsTheSchema(t *testing.T) {
 	t.Parallel()
-	for _, detail := range []string{"", "short", strings.Repeat("ü", events.MaxDetail), strings.Repeat("ü", events.MaxDetail+1), strings.Repeat("\xff", 600)} {
+	for _, detail := range []string{"", "short", strings.Repeat("ü", events.MaxDetail), strings.Repeat("ü", events.MaxDetail+1), strings.Repeat("\xff", 600), "two\nlines\x00\x1b[31m"} {
 		reason := events.NewReason(events.ReasonOutOfStock, detail)
 		require.LessOrEqual(t, utf8.RuneCountInString(reason.Detail), events.MaxDetail)
 		data, err := json.Marshal(events.InventoryRelease{OrderID: "o-1", Reason: reason})

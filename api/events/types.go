@@ -2,6 +2,8 @@ package events
 
 import (
 	"encoding/json"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -76,9 +78,15 @@ const (
 // MaxDetail is how many characters a Reason's Detail may have.
 const MaxDetail = 500
 
-// NewReason returns a Reason whose detail is cut, if need be, to what the schema allows. Texts that come from outside
+// NewReason returns a Reason whose detail is made into what the schema allows: cut, and without control characters. Texts that come from outside
 // (a provider's answer, an error) go through here, or the message that carries them might be refused.
 func NewReason(code, detail string) Reason {
+	detail = strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) || c == utf8.RuneError {
+			return ' '
+		}
+		return c
+	}, detail)
 	if utf8.RuneCountInString(detail) > MaxDetail {
 		detail = string([]rune(detail)[:MaxDetail-1]) + "…"
 	}

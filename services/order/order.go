@@ -61,7 +61,7 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	if err != nil {
 		return err
 	}
-	f := fulfilment.New(plan, sagas)
+	f := fulfilment.New(plan, sagas, rt.Logger)
 	f.Listen(a.Consumer)
 	timers := saga.NewTimers(a.DB, func(ctx context.Context, id string) error {
 		return a.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error { return f.Deadline(ctx, tx, id) })

@@ -244,6 +244,11 @@ type Conflict = Problem
 // Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
 type ContentTooLarge = Problem
 
+// Forbidden What went wrong (RFC 9457).
+//
+// Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
+type Forbidden = Problem
+
 // NotFound What went wrong (RFC 9457).
 //
 // Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
@@ -733,6 +738,8 @@ type GetReservationResponse struct {
 	JSON200 *Reservation
 	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *NotFound
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -749,6 +756,11 @@ func (r GetReservationResponse) GetJSON200() *Reservation {
 // GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
 func (r GetReservationResponse) GetApplicationProblemJSON400() *BadRequest {
 	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r GetReservationResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
 }
 
 // GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
@@ -931,6 +943,8 @@ type RestockResponse struct {
 	JSON200 *Stock
 	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *NotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -957,6 +971,11 @@ func (r RestockResponse) GetJSON200() *Stock {
 // GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
 func (r RestockResponse) GetApplicationProblemJSON400() *BadRequest {
 	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r RestockResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
 }
 
 // GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
@@ -1120,6 +1139,13 @@ func ParseGetReservationResponse(rsp *http.Response) (*GetReservationResponse, e
 			return nil, err
 		}
 		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
 		var dest NotFound
@@ -1286,6 +1312,13 @@ func ParseRestockResponse(rsp *http.Response) (*RestockResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
 		var dest NotFound
@@ -1672,6 +1705,8 @@ type ConflictApplicationProblemPlusJSONResponse struct {
 
 type ContentTooLargeApplicationProblemPlusJSONResponse Problem
 
+type ForbiddenApplicationProblemPlusJSONResponse Problem
+
 type NotFoundApplicationProblemPlusJSONResponse Problem
 
 type UnavailableResponseHeaders struct {
@@ -1721,6 +1756,22 @@ func (response GetReservation400ApplicationProblemPlusJSONResponse) VisitGetRese
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReservation403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetReservation403ApplicationProblemPlusJSONResponse) VisitGetReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -1909,6 +1960,22 @@ func (response Restock400ApplicationProblemPlusJSONResponse) VisitRestockRespons
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Restock403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response Restock403ApplicationProblemPlusJSONResponse) VisitRestockResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2185,53 +2252,54 @@ func (sh *strictHandler) Restock(w http.ResponseWriter, r *http.Request, sku SKU
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"1Fp7j9u2lv8qB9wLNEVkW/JjJnawf0yySe9skt52HijQJBvQ0rHNWiYVkh7HG/i7Lw6pp60Zu02mi/vf",
-	"eETyvH/ndyh9ZbFaZUqitIZNvrIF8gS1+/MKrd5ezCxq+pWgibXIrFCSTdg1xkomBqyCDRcWpjhTGsEu",
-	"ECR+sWD1tssChl/4KkuRTaKAmXiBK05HrfgXsVqv2GRwFoYBWwnpf4YBs9sM2YQJaXGOmu12u4BlXPMV",
-	"2lyrywRXmbIo4+0b3B5q9o4v0ThFNH5eo7Fg+AxJUYMyAT7nQk7cc8NXCEvcwkbYRfWfYtscrT/HWKUx",
-	"AS7NBnXgV3Op7AJ1uXjY7wfAZQKbhUi9H2ZCGwvCgLEiTWGKQs5ho/QSE1AShuG4C29wa4BrhAw1xKlA",
-	"ad0p+CUTGrvwjm/BWPqPkPB5rSyaLlyA5jJRK7i9vfwvEsBhrlRCpjR8zs5mUdznIXaGSTjtDKfPsDNO",
-	"BnEnmp3z0XSM/SQKWcAEuc3HnQVM8hXtrbm5Q34OGJkqNCZsYvUa9+L5FuXcLtikPxq5gBa/IwqftahJ",
-	"xv+8//DhSz/sfPjw5fzVx6f/YGW8jdVCzhlF+186QX2ZHAb2ZoGg6GG30DnjdlFp7J59EsmDqv5D44xN",
-	"2H/0qqzv+aemd5k4Ba6X63bhmVbJOrb3iDfL9V+WTCJdqms0mZIGXaa/4MmVTy/6FStpUbo/eZalIuak",
-	"Wi/Tapri6ukfhvT8WkWfLLBcpLnyRaJONfKlz2s6UXNvEGqtqL7e17at1rQegVtYKWMhCsts+bxGTTnh",
-	"XDBhqVgJy3YfA2Yst2vDJkMqbCusy8MXPIHCkjLkfKrWdjJNuVyy3amO+sVb6511GKEDI4UprXwO3kag",
-	"eBlAHi9gJjBN8rLlrlZ5mqoNJuQfjV1S7KWSs1TE3yMGLkPB6zQTeoVedswlSAWpknPU5PCYyxjTFBOK",
-	"TOXRceXRUqlHc+elNZBpNIRIpAJCotCAVNb7CIQNQOlD2LwP8J6D9wUYvjUEk/GCzNvvN52y4bQpnq/u",
-	"1VqT0/2lD8yNUm+5nuM3xuoCpirZwopvYcHvqgI4G40GZzDdEgrXIxMNGpEhsXCjFHhdHjXjnaLCQEqi",
-	"KBpc0k+NPHHZ+7Oyr9VaJt+evRrpYKnArONFBcRVeg4rJ/ysLHixj2l8UyO7EHLubL6V/I6LlE9T/A5F",
-	"m3DLp9y4qqTsn1Kq83jRrM5RWMuBa9R3IkaoK/KoWWBygbmKTr8c0ixIxMTAHwTmUm2eUwkvXGVyA/GC",
-	"y7m35PsU4q3MtIrRGDL6ZeX574KcVQQsX6K8r2+JHKaKhl00LaqVqmf1UiHR9MIeNe5G6+r3q1A27IHC",
-	"oEcL5m+YpjBT1BoCmK5d/CqrEyURuKF/OlJo4AmXsJZLqTYSrt/cBkArrt/cgt2IGH8sEXqPzbnYrw0m",
-	"JGufy+Y1ZNZZprTF5B0mgt84e785jh5XC15RO4A2NjF1VA9CqQw4bcCp87cAq8ukA0V3pRhXMC/V2vuk",
-	"ec4/1QZWXDZZ+SBgFGBu/ZhzNmRBNRCNw/A8Go/7o+H5MByPo4eHo4C9JgLzimrgUPpFTm9sTm02WhFA",
-	"BizTKkNthWeZRXz2t//WzoiCOtuPwjA84PC+2g6Pc3gtG5NZmcjOQ5LMfF+UaYNiFvDEPraI8wW9L/C/",
-	"r//1M2SKnKVBSKucZBfWJ2Xtf15zaYXdVpVC7BDUzP1dDp57Zo9arN7Vuf97ckGpeu7hSnU1/QNjS6q3",
-	"zTkXEkSC0oqZ8JKrgS6Mxv3kbBZ2zuMIO+fJiHfGs+G0M5iO+XB2PuvHUdRU9WzYHMAuOr/zzv+GnfGn",
-	"zsevUXA23LVMYQF7K6QrXp4kgtTi6S+1pJnx1OB+0Vwrl+uQCYzRkAsJi2ozUw0TCrezST9wg9OEvbv9",
-	"qfPi7e0rF9BGglaLHy7oX4t1u/zMU2auZtT8DFcKbItYARvt9bIh6ucKDZ5cvX4J4+Ho/Mc94x9hLAuP",
-	"tLjSom8a0U7DjRsauu5QbyFvClT0G6V9kdevCtrBozB5/9xX1cDWQLTgofktYMLiyhzLhRqM7pyOl37X",
-	"qFKQa823HtwIsmK8DzEtLHiWoSQlVAAcbq8uQeMMNcrYqVTC/1qLTvnkJOfk6fJJtODGa+Eu5Orw6tE2",
-	"Z4c/GEjVfD8KUf9Zi5wiR9quQf55c/ML+AXdeu8ajce1djUMWxtWnm9t5y6FTAg29tPmeTVjOraSprRK",
-	"WON2HCZVizk2Zy9NoW+aAg9i9RxqBQCbBebudKb7MVa4afhPBPVY37A5sXFuKuPQBkS/1mCxnXbkUNyA",
-	"n34tYL57lxGL2uJ1hZQ93J98H0VYUFF6JlkNhjXEizVyi8kn559+2D/rRFGnH91E4SQaTQbh7yxgDqoc",
-	"0D3YHD4G1T3fyf3Q3V+wCdPOGKSpdJ0lR1Q6ALy6FQ/DyY1YIe3Pbfp6Ggi5nnsUfirrj19mlpY/vLQW",
-	"42u3ftf0zynG7qVx7S7Wq1A4I6i7sSGmLccPNDtIwSKkkyoJbXlPDBrpJHpaH3qLPfQ8RW7o+VzcoYQp",
-	"j5eOCcY8TZHAYVa82RDW7eVmmU9NTywBwkbYhVpbcNb92AWzEFlGB5Za+Dm7ceFHz+ZKJf7qf64k1vlv",
-	"LUsL/d2fXlXyqJfRyoWv0FgVL2v3xn+Cwv3kdHLdNSa4FfJe3jYKH+RpRwGpAUJHcWgvux4kaK3X9xcF",
-	"Ef3BgHMQLBEzSoi1FE12WoFNA7sH/QMiHXbGjkQP+u0k+poEtfe6qVLLfY48AY0xijtM4D+hvDiCp2W+",
-	"wtMivQLg6YZvzV54atde45Bc5o9zTg6qvJoMqxyanB0n4I3btIegwI/Bu7rkkzcUup24odT/1PXfMhCU",
-	"5gSsfqFXK9TDkqwlJKXBW2HskVTAgjRTMgQw3cL1m9vDeb3sJSc1FZ+Dja7SGNrzvrI/vbqVbcY4tG8d",
-	"WR0ttgHQ2DMYDMYBEbjbm5fN4mpptd2oPxiOzn6vkyjqCh1LshpFOGzhT46Sz1QLvUPMTD705y72pc89",
-	"7StGhrK8CNUdZJsu+M5DAEGrPfi6XxphhcbwOZrAXQ5dvbq+6bJqknLvL2fuDYm8Q2mV3hYMnAXsDrXx",
-	"6kXdsBu6jp6h5JlgEzboht1BPr65yPbuop6ueqDpfS0a644ez9GeQMrKTuQ624Y71KCMcmdeEo/6CW2d",
-	"6DVfub9vz7BqSa94ZUvsrPEGsx+GD1waFpeFp93X1RW89/VfucRdYg69+LZTSzV7tbesbsvw+Jbypcou",
-	"YKNwcHxD/UWAuzpcr1Zcb9mEXSFPStr8g6mbQDnF56aiBD4H2Ec6gTLDFP2lNQ9Ow5ZmHhBKecR4xEBW",
-	"eHjf2wxa0P0OziUhxRcczqbCn/5305G9r2a53p3mzr2brYNiKnz458roOn8R8bieP+71f5eyqUWhoHUn",
-	"xZgkFKWTqba+fJH4T5tKQkZNoNTlMOQ56/5rEQ+OLtv75MnniPP9C5VsvyfC1meHXZMVWL3G3f9rclbf",
-	"afnhSUgQ9m/L2GE4Pr6h/C6DNkSDkzY0Plxw+0anlEbL+zna3O+fsrnlJe23F+UNX1ahaatEWk1Uq7zR",
-	"Pgwzj5egpCvtFY8Xwo/Ga52yCVtYm016vah/TtSpG02ehc8iVw25pIOPFD3dq70HLr7VylnxUe7k6WC1",
-	"sdGIdx93/xcAAP//",
+	"zFprc9s21v4rZ/B2JumEkqibHSnzfnCySetN0osv05km2QxEHkmoKIABICtaj/77zgF4lWhLrePtfrNM",
+	"gOf+nOcAvGWRWqZKorSGjW/ZHHmM2v15gVZvzqYWNf2K0URapFYoycbsEiMlYwNWwZoLCxOcKo1g5wgS",
+	"v1qwetNmAcOvfJkmyMbdgJlojktOr1ryr2K5WrJx/yQMA7YU0v8MA2Y3KbIxE9LiDDXbbrcBS7nmS7SZ",
+	"VucxLlNlUUabt7jZ1+w9X6Bximj8skJjwfApkqIGZQx8xoUcu+eGLxEWuIG1sPPyP/m2GVr/HmOVxhi4",
+	"NGvUgV/NpbJz1MXiQa8XAJcxrOci8X6YCm0sCAPGiiSBCQo5g7XSC4xBSRiEoza8xY0BrhFS1BAlAqV1",
+	"b8GvqdDYhvd8A8bSf4SELytl0bThDDSXsVrC9fX5P0gAh5lSMZlS8zk7mXajHg+xNYjDSWsweY6tUdyP",
+	"Wt3pKR9ORtiLuyELmCC3+bizgEm+pL0VN7fIzwEjU4XGmI2tXuFOPN+hnNk5G/eGQxfQ/HeXwmctapLx",
+	"rw8fP37tha2PH7+evv707DtWxNtYLeSMUbR/1jHq83g/sFdzBEUP27nOKbfzUmP37LOI71X1O41TNmb/",
+	"1ymzvuOfms557BS4XKyahadaxavI3iHeLFZ/WTKJdKmu0aRKGnSZ/pLHFz696FekpEXp/uRpmoiIk2qd",
+	"VKtJgstnfxjS87aMPllguUgy5fNEnWjkC5/X9EbNvUGotaL6+lDZtlzRegRuYamMhW5YZMuXFWrKCeeC",
+	"MUvEUli2/RQwY7ldGTYeUGFbYV0evuQx5JYUIecTtbLjScLlgm2PddQv3lrvrP0I7RkpTGHlC/A2AsXL",
+	"APJoDlOBSZyVLXe1ypNErTEm/2hsk2KvlJwmIvoWMXAZCl6nqdBL9LIjLkEqSJScoSaHR1xGmCQYU2RK",
+	"j45KjxZKPZo7z62BVKMhRCIVEGKFBqSy3kcgbABK78PmXYD3ArwvwPCNIZiM5mTebr9pFQ2nSfFsdafS",
+	"mpzur3xgrpR6x/UMHxirM5ioeANLvoE5vykL4GQ47J/AZEMoXI1Mt1+LDImFK6XA6/KoGe8UFQYSEkXR",
+	"4JJ+auSxy943Sk9EHKN8oEuilbFq6fAVclxwGMKTBPUTA2ota8lacUmpw6O6wqviokZZGitX/84LPyn7",
+	"Rq1k/PAa1kjulQrMKpqX7ai0e1Da/ZOy4MU+pt11jexcyJmz+VryGy4SPknwG0BXzC2fcOOwibw7oYLn",
+	"0byOUcNq2C9R34gIoarIoyaAyQRmKjr9MmC3IBFjA39Q6kq1fkEpMnf4xA1Ecy5n3pJvA0fXMtUqQmPI",
+	"6Fel579J/ygjYPkC5V3dW2RgndOWvHUTYpSdu5MIiaYTdoi+1Bp4r1eGsmYP5AY9WjB/wySBqaIGGcBk",
+	"5eJXWh0ricAN/dNRYwNPuYSVXEi1lnD59joAWnH59hrsWkT4fdGndjiti/3KYEyydhl9VkNmlaZKW4zf",
+	"Yyz4lbP3wXH03SVnV5UX0MZ6ZxlWg1AoA04bcOr8V9qLy6Q9RbeFGFcwr9TK+6T+nh/VGpZc1meTfsAo",
+	"wNz6Ye9kwIJyLByF4Wl3NOoNB6eDcDTq3j8iBuwN0bjXVAP70s8ykmczgrfWigAyYKlWKWorPNfO47O7",
+	"/bdmXhhUZ55uGIZ7k4yvtv3XObyWtfm0SGTnIUlmfsjLtEa0c3hinxrE+YLeFfjPy59/glSRszQIaZWT",
+	"7ML6tKj9LysurbCbslKII4Oaur+L8XvH7GGD1dvqBPSBXFConnm4VF1N/sDIkupN096ZBBGjtGIqvORy",
+	"rA27o158Mg1bp1EXW6fxkLdG08Gk1Z+M+GB6Ou1F3W5d1ZNBfQw9a/3OW/8OW6PPrU+33eBksG2YRQP2",
+	"TkhXvDyOBanFk18qSTPlicHdorlULtchFRihIRcSFlUmxwom5G5n417gxscxe3/9Q+vlu+vXLqC1BC0X",
+	"31/Qv+brttk7j5k861Hzk2whsCliOWw018uaCLArNHh68eYVjAbD0+93jH+E4TQ80OIKix40qB6HG1c0",
+	"et6g3kDWFKjo10r7Iq8emDSDR27y7ntfl2NrDdGC+6bYgAmLS3MoFyowunU6nvtdw1JBrjXfeHAjyIrw",
+	"LsS0MOdpipKUUAFwuL44B41T1Cgjp1IB/ystWsWTo5yTpctn0YAbb4Q7lqzCq0fbjB0+MZCo2W4Uur3n",
+	"DXLyHGk6DPrx6uoX8Ava1d41HI0q7WoQNjasLN+a3rsQMibY2E2bF+Wk7dhKktAqYY3bsZ9UDebYjL3U",
+	"hb6tC9yL1QuoFACs55i505nuh3nhzgT+RFAP9Q2bERvnpiIOTUD0awUWm2lHBsU1+OlVAua7dxGxblO8",
+	"LpCyh/s330UR5lSUnkmWg2EF8SKN3GL82fmnF/ZOWt1uq9e96obj7nDcD39nAXNQ5YDu3ubwKShPO4/u",
+	"h+4Uh42ZdsYgTaWrND6g0h7gVa24H06uxBJpf2bT7XEg5HruQfgprT98pFtYfv/SSowv3fpt3T/HGLuT",
+	"xpUTaa9C7oyg6saamKYc39NsLwXzkI7LJLTFaTlopDfR0+rQm++h5wlyQ89n4gYlTHi0cEzQnagQOEzz",
+	"+x1h3V5uFtnU9NQSIKyFnauVBWfd920wc5Gm9MJCCz9n14496dlMqdhfgMyUxCr/rWRprr/706tKHvUy",
+	"GrnwBRqrokXl9PxPULgfnE6uu0YEt0LeyduG4b087SAg1UDoIA7tZNe9BK3xEuMsJ6JPDDgHwQIxpYRY",
+	"SVFnpyXY1LC739sj0mFr5Eh0v9dMoi9JUHOvmyi12OXIY9AYobjBGP4fioMjeFbkKzzL0ysAnqz5xuyE",
+	"p3LsNQrJZf51zslBmVfjQZlD45PDBLx2mnYfFPgxeFuVfPSGXLcjNxT6H7v+IQNBYU7Aqgd6lULdL8lK",
+	"QlIavBPGHkgFzEkzJUMAkw1cvr3en9eLXnJUU/E5WOsqtaE96yu706tb2WSMQ/vGkdXRYhsAjT39fn8U",
+	"EIG7vnpVL66GVtvu9vqD4cnvVRJFXaFlSVatCAcN/MlR8qlqoHeIqcmG/szFvvS5p335yFCUF6G6g2zT",
+	"Bt95CCBotQdf90sjLNEYPkMTuMOhi9eXV21WTlLuFnfq7onkDUqr9CZn4CxgN6iNV6/bDtuh6+gpSp4K",
+	"Nmb9dtjuZ+Obi2znptvRZQ80ndu8sW7p8QztEaSs6ESus625Qw3KKPfOc+JRP6CtEr36hwcfmjOsXNLJ",
+	"L66JndXucXtheM+hYX5YeNx5XVXBOy9BiyXuEHPgxTe9tVCzU7lrdlv6h7eU1zpux+DwjuIaZhuw4TEi",
+	"qlcH7rBxtVxyvWFjdoE8Loj2E1M1mrKQz0xJInzWsE/0Bsolk3ekxsw5Do3qmUO45jHmEUNfIuhd9x+0",
+	"oP0NnEtC8i9fnE25P/3vuiM7t2ax2h7nzp2zsL3yy3345wrvMru6eFzPH/b6Xyq0v6FsKlHIieBRMSYJ",
+	"eemkqqmTn8X+k7CCwlHbKHTZD3nG0/9axIODy3Y+FfM54nz/UsWbb4nJ1WljW+cRVq9w+7cmZ/l9mx+3",
+	"hARh/4dbwyAcHd5QfAFDG7r9ozbUPhFx+4bHFFPDHSBt7vWO2dxwEfzwMr7iizKYTbVLq4nOFafm+4nB",
+	"owUo6cBgyaO58OP3SidszObWpuNOp9s7JXrW7o6fh8+7rn4ySXufg3pKWblrzr+Ky5j3QX7mKWe5sda6",
+	"t5+2/wkAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

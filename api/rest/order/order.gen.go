@@ -539,6 +539,11 @@ type Conflict = Problem
 // Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
 type ContentTooLarge = Problem
 
+// Forbidden What went wrong (RFC 9457).
+//
+// Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
+type Forbidden = Problem
+
 // NotFound What went wrong (RFC 9457).
 //
 // Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
@@ -1332,6 +1337,8 @@ type CreateOrderResponse struct {
 	JSON202 *Order
 	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationProblemJSON409 *Conflict
 	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
@@ -1358,6 +1365,11 @@ func (r CreateOrderResponse) GetJSON202() *Order {
 // GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
 func (r CreateOrderResponse) GetApplicationProblemJSON400() *BadRequest {
 	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r CreateOrderResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
 }
 
 // GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
@@ -1907,6 +1919,13 @@ func ParseCreateOrderResponse(rsp *http.Response) (*CreateOrderResponse, error) 
 			return nil, err
 		}
 		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest Conflict
@@ -2717,6 +2736,8 @@ type ConflictApplicationProblemPlusJSONResponse struct {
 
 type ContentTooLargeApplicationProblemPlusJSONResponse Problem
 
+type ForbiddenApplicationProblemPlusJSONResponse Problem
+
 type NotFoundApplicationProblemPlusJSONResponse Problem
 
 type PreconditionFailedApplicationProblemPlusJSONResponse Problem
@@ -2846,6 +2867,22 @@ func (response CreateOrder400ApplicationProblemPlusJSONResponse) VisitCreateOrde
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateOrder403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CreateOrder403ApplicationProblemPlusJSONResponse) VisitCreateOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3477,92 +3514,93 @@ func (sh *strictHandler) ListProducts(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"1Dz7c9s2mv8KhrczbW8pmZRlJ5anc+OmyW4uSZuN7elMa68HIj9JqEmABcAo2oz/9xt8AN+QLNtJ9/Yn",
-	"WxIIfO83+DlIRF4IDlyrYPY5WAFNQeK/Ly/o0vxNQSWSFZoJHsyCcy0FX5KPNGMp1UISsSB6BURCIUEB",
-	"19QsDElOUzC/Ma3IR5CKCT4OwgA+0bzIIJgFV8HhVRCEgYQ/SiYhDWZalhAGKllBTs3BOf30FvhSr4JZ",
-	"PHkeBnpTmAeVlowvg7u7MHjL+O0QxIsVEA6fNCnoEsi3H169IM8nz59/NyNXZRQdJuPxGP+BUyIh+/4q",
-	"MIuvgjE5mxsEiOCIUUaV3aIHN+5x8DE+ENKQ6n+SUiohv09/f3n87iJZv/vxbO3bPtiC2iSKIi9uIqEW",
-	"oT5+v6xAAmGaJJSTuSE9TclCipxwsSZ9OjeQHkTxySQ9XkSjZ0kMo2fpER2dLKbz0eH8hE4XzxaTJI53",
-	"cmQhZE51MAtKyUYSFiCBJxCEbXwO/eh8AC03ZwsN0iNTkAieKqIFWVOmyRwWQgIyAfmo5aaDU9wjJcvL",
-	"PJgdHpuTc8btxwYKxjUsQQZ3Bo6CSpqDdjL+Anm3jcQGAJQhpanU6pRoegvckrr+zQFLeUq40AaHOVjp",
-	"LwsDNTP7/VGC3ARhwGluILIis00ijuKJgVNrkObZf/52NvqVjv4VjU5uxt+Prj/H4VE8uftL4CPz6xTy",
-	"QmjgyeYNbIaIvaO3oJzC/lGC0kTRBRioFfCU0CVlfIa/K5oDuYUNWTO9ar6pHluCtvsoLSSkhHK1Bhna",
-	"1ZQLvQJZL55OJiFSaL1imaXrgkmlCVNEaZZlZA6ML8layFtIjQJOo5MxeQMbRagEUoAkScaMcppd4FPB",
-	"JIzJO7oxrOEpYZz8UQoNakzOiKQ8FTm5vHz9ozmAkqUQqUGlqxjHiziZ0AhG0zSaj6bz5zA6SQ+TUbx4",
-	"Ro/mJzBJ46jinzWLDQNbZB4ZOu9pxiZHRyihtVnr8vnq6tMkGl1dfXr28vqvW/i7eEd1svIbPWOxiV5R",
-	"jRROaJaBJCuqiALgpx2uM0UkLEoFqeXYNJ6Q9Qqs5UNzgQ8mK8qXkBLFeAJj8gvTK1FqY3so31R2nawN",
-	"B1Pht+9++i1GFo9d9v5JhHrLcqaHZPq7WJPcwM405EY2UIcNqlSTXCi9TWUz3K8NbgoLWmbaWPCwsUJx",
-	"xwjFHiMUBj8b+r5O/UxE4tdQFFSvGiDwtxuW7pS3v0hYBLPgvw4az35gf1UHr1NrBSWoQnAFaAR/oOkH",
-	"KxbmUyK4Bo7/0qLImPVCB4UU8wzyv/6urEuqGW1w0JRlDvxKwOYS6K21EGZHSRMkLUgpjOn9rfVYXpr1",
-	"UHGAxFHUZwKSoWLC3XUYKE11qYLZFL0N0yhyP9CUVJjUhKdzUerZPKP8Nrjbl07vLbaWWEMeDZBkqsby",
-	"lFgcieGZIkCTFVkwyFJnACkqH80ysYbU0EfC2AD2QvBFxpIvwQOrvxamBZM52LNNuMAFyQRfgjQETyhP",
-	"IMsgNZxpKHrSULQG6quR87VWxEWOxpZrIKkAha4UaUSYDomQQwe0zXWcEksLouhGGYeTrAx6rcAWQ5FR",
-	"HYv4AHerD1pRC8L+wjLmQoi3VC7hibw6I3ORbkhON2RFPzYKcHx0dHhM5hvjz9qciQ87nDHHkgshiIXl",
-	"q0o8AsoUycxRhhuUWx9CU5Ten4R+JUqePl16TWhr+E9Umawaa9iI57Qhwk9CE3vs10S+C5FeMb5EnN9L",
-	"jFuZWfmKsgzSL6a7Ld87wxQKXTtT5CqYXgVdoZg09GhDRBxIX1FzhyECqmkVFhgDiKFZ5e2RapecfqQs",
-	"o/MMvgC5UqrpnCq0ZcZm2HQoWXVt2lHU0pxzkB9ZAqQNyFfVHeUOdCAifM4RaMIBUkV+Ny6Qi/WpMXwr",
-	"tGcNab+c+brkhRQJKGWQftFQ/ovIbMMBTJO2eXvmjDsppEhLdC3o6o2FaTz9QcY4qIPoQN2WXYc/acl7",
-	"Bx9SIfTVmPkLZBkxOTCkIZnbOLjBOhUcCFXmS0xKFPmWclLyWy7WnJy/uQyJWXH+5pLoNUvgu9qv9bIJ",
-	"5D2G5gsh+7mU0yFVFoWQGtJ3kDJ6gfg+mY/WG1XRWGsD82DX6By1mVADQxAaguD8Ke4IJWkA6F19DCrM",
-	"WZpKUPgvTa1xpNl7KQqQmpkQeEEzBaG3BGASBJlARpbCOuMW7RKmNybqBJkxHoRBIkqupfnqx5dNzH6W",
-	"UvJWfISMYqWkEErT7CYRqfkxjuL4CAkrAbTJz0ulQSotqVJAYkOwogVpdWg/cXjBNGa37RTKJSJbUqh/",
-	"Xl19ijCHil+ZROrV9X+3vptE9jvfMk++1cK9D9nr85/JYXx8PIoJzYoVHU2Iwb0H7LDgcf3ZW+KoyNo/",
-	"5gMkrGDAdX/jP5UKHeb2QXyPPyL2obETNjVCspG1ZBqM6RiA/ydCXwmhp+QLYCsvvMznNh77N9H4rp35",
-	"/maFoYa8y4DQ6kojm9f1bmL+OyQasy4JVAMm5K0c+EFmghpnlpRKixwkWVOu1Zi0/X4hWYLMPUWv1woF",
-	"5maRldm2XXF7mUR/hp9G00kQBugS0Zn+UVKu0RBMwsB4yFnw7vJvox/eXr5EZ1nQTQ5c3+SgV8JsosXt",
-	"DS0KKT5iRKhWrCgYX97QxjT+KdZsaM7auO52CS/c0tepYZwjRl9Wf+ZAzE9NfIGlFA25um//t4yD2Tmn",
-	"n17b9UdWrt2nppZDpaQb1PcenQf1HHELnIgFuhFcSuzS2gBUXxvWMJu1q9JEzXpMfoKPII1sUblF87BM",
-	"5q8UY504njz3G1GfAOyiTeVC+/rXZl/FE8/uA0p5VbGU0oRAfh8yncTPas/RVBlfXn7otR88nuTQT4SW",
-	"QA2OPKs1unteo42tM4+nO7lwPPWfbxK0UoKv+7AhShhSmUwgZbazsBREr6Qol6u+vbDaJ0p9IxY3Sovk",
-	"NgibyK6yDDNySKi6tWFlSGLSpD9DtfR6sFdCGkFdSpqrkFBORAGcfBQJnZcZlZsZacMQVsJ9k0JiRCMN",
-	"SS0ZrvgcNjWom/nmpqJ5SDTLIb0RpbZ9AwyBFcmoHuhAn/h09K/r3xz5rz9H4fEW7lf08SIJosj6McqR",
-	"v7HVUQdDNp9sv2KQpS9NNuQTNVse1K40uJaCL83ZXZZsg/cXf0WxHwtGHhKw7c1F3u0WVCkNSh4vc4Os",
-	"S9g6JdoqUW0RoRUdYWrXP/B/z3/+iRSCcW2sH9cCT8YA/9s6C6wcXpMzGX9U9Z7rnt7DOYauzoHuKOzj",
-	"n9dEcMJS4JotWN9K7NlofboJQZ/1sIDlXNgGSMHARCVigVlpy1m2LMvOOKMvoM3i3b7kH9W6O7fn7uXn",
-	"t+WAa+axsDnQx7F3gvv6n2ec0NxENgbx3Kwxsp4zLiQpOdOKfJuY478LCXfudyFpovvjC58Du00wmxyd",
-	"nIRBUjsvdEkD4lSrB/3Y5mSzf91gZ1wfT4NWX+kkip7FJyeTo+mzaXRyEu/udLcBui+qcuv6NHYQt3by",
-	"kfkn+KS3NdHt95WS1hMZYVPLp6qyNG8ZvyXWdpwSus8cRnveoqf2j+2fu86cV2rqQnTb8WLykN4gxybR",
-	"5HgUx6NJfBFHs/hodhj9itS7L5g3/91ooWnWFStjvIZi5eLwH7ISSF4u22rgUdIwMKJ1g0lHe/d4cuTZ",
-	"3aQOdYtxbyv2b0smbD3KrC2Ap4aDYbA3HcsivZd3rpAdzOJhgNRi/W4Fu2A5WIV8ZKazaMLEXQ9V0WQ7",
-	"N9or70GZf0Ty00jK/T3nJ2QcNZf3wOIcV961xGDXI9ZFmNWSJrcGNptk+fvyCZWSgfxGuVTstG5biqrx",
-	"Mey7emLVgc1pS+J+olTL5cDiGpkHNwwW23pzLiTYGQ/jzzauqfBoZ+OfaGg7jtaQQjc9tHxswG8SRssu",
-	"b+LYUrQOqXzOqJFkT5BtqwJ2NMYWYTDgXlNlhxn74y/mh8JYpnQYi3dN9l4y5i9bXqzq0OsbOzGwG4x+",
-	"1W0gTF8zCOs7kz3w9sZtrmhXg9rZN2wTdyuT39Olh5r4kwpduLE2mQuOmQ0ZWBvG/S1k1zrGLerXFtGE",
-	"ODdJHQ3t2rIVNw1SEjxhK+rnlTXs4u5cYDW7t6TGDgmOzeM13YyrRBvXrCvJx54VU26GouTm83g4NmIz",
-	"dBzFWzBOs3Ya2Pje5gT0+G6P5gdIvWlh1erxZ7ZrY2ExJbaTvCfTo2ff9eKwrzCAFN3TlqyF90nDSPtl",
-	"+BcrhjPUG+IaeSZoXgtp0/H7RokblPv7vmxGkzq1h3DXpNKexdRWwWMQVfTVhnGljYRsq21osqJFAdwA",
-	"IUJCyeWH16SePu54sh1zyVuI48TFxTG9UhDDqeR2IcSaZlfZ/0aRTCyVryjraa5YGfF5gL9fXLwndsG4",
-	"7YYxs6w97zTyJnpO3nz73jKemvSrLzanTQaGHeYsqyb1zRN7+RntOs7dQ990DxzwyqR2tQI0ns6ibge2",
-	"GM59PYCp91V4tGtGI5lqPvjM63s3kDBsgNW1WNQTN3aP/tm65ZYtGuZneyZf9xdY/CEE6ogtWOLIr6+J",
-	"6OPgQ9z4Ews1zuHbE3dQ/i1THuq/rExfVaB6iiuveNx35gOztLdT/kcr4toya2xLbR1BmXRHhu+ZGQ6D",
-	"c7qk51tMiCw5R7e+EHJNZWoceF4AV1Tj18atM760X2egK79eLYJ0RoCnkBJgOGpi44V6D8FvFjhLNiM4",
-	"0JIKHPyyDUzgbvQfUrISa6yZiYUGE3lgiNFqOZhTbddA4tUhs4sWJBPith1ROHwwiGjwcB8R/vZP3U8N",
-	"sN5Y49yKcT83aEJw7FyQW4DCBkSsWxJtV1baTadhwSkanWCp6XBLpelcQ7GNoajSc0hciZsSpaEYk4oJ",
-	"de9k7cbxYbGARI9d/DazHhMnFu0vOKxv8kCsntu65oqmBIM9dcuKohoz1KV04/yGu4nIwR/qoUDhX240",
-	"e1GNGjpRc//hb25/LzswofUW1jEk0CExId/h4eFJaJzX5cWLLjc8dZtxPDmcHh3/2nYgJmkcaZb3nMc0",
-	"2gJS5k0hL9xllw3yxFUEZy6rNhyqnChG3/bWDMtBhcRIRl5oZVtZpTZ0Va0oqw5vmL/OCFxL5qqFu+pV",
-	"xnsjMlRatdDwSVeQG6CMVMxhWfJx8Mhan916Z9VsWJSrYp+WZht6VQhZ4qDhQzO0bff416Z0KMHEYFB3",
-	"O/cFDMFwkmlE9KY5ProLe9CkQFMrC/0tj2dRG5pkReUSbly/835w4h44jcpshyeqTzMeii/hpqqWtPdq",
-	"iD7Y7XoQUDTU3q/uVMvhoEHfrliYKHPFcFIaNrVsn5K5KM15IVGCUJvPZCatszqVCYUzMorkLE2z/TON",
-	"SmFfYoH5Xr/+mHrqAyudLd7vR9dHFDibdGJnSNZEDXe1zj2AeSbhx5LAQ5lhvNt9id/2smFVKHRIdkha",
-	"odFIoy8o6wqFd0qoFdBXMjoMLvfnobW9Xk9epWF4om9uYp8qcQ5K0SV481Rj393vFqE5joloTypwdOTN",
-	"TaHY5u+gcMUBE5EYfTUh2z4AW9+z93RFHN2fyiH7kdBu+12sP/ciZThf+eqqUuZje2U2fTG9P7ztZO4G",
-	"m+i+68htB7OvAX6YwX64qdtepsYYdA++P8787WHLmoD5buDddrFJVQnQ0/mFpz6UCfjQQ6mybc7VGcQa",
-	"8z4lhhpxhxW2hfBwFe+CC1c0t/0td2HRDZqR7iAXRqxV1GHjVw1ZpkziRxZUGp1gakyqdjmWD6vk0N2T",
-	"xyXE5in44gKm7a1zzE0ypgzT3BAQF5ot3Gg/ps9VbRV94SIzTMZzXD2u3bIN4nE0jtB7F8BpwYJZcDiO",
-	"xoeumItC07wbwXxa+oafL3q9hLCamKknfu2IA80yzFEEB3ePUaA3pRzNu815meCvTbT9liltmxVB940E",
-	"vw3tVbZx90vded+o7W8V6HTb9rpn0W41m3jTe7pQbiIM71xSDdsgqB33Xme3Ixpztm9tQ5wDe6N7j4VV",
-	"X+W6d895EkU7LslUl2MeADt2oTw3VM7qcZXWta3qXSW77mvhGtxwamH1La5xOmhd3L4Lg6Po8P5H2pfe",
-	"8JpMmecUBzOMTDpjYDSNLlUdlang2l1u2GZEmgDS1niMzqvm1RgbG2xBpqDSfqw8Mz0mk2hCcqBc1XEG",
-	"1h8AK1RVH0rIpg11SqpXo1RXfPFdHU0dqatrrQn/obLdI0m9t2lYiUKC/yDSzRcTJs8lhLuuB9CyhLuB",
-	"OE++rDhvu2zVNKLri32e1wTtkmtc03unzU49qNY9Vhem0cn9j9SX280D8eFeD3Ruf+NzR/sonee6nnl4",
-	"MtnnYc+dzaer+/uMJlCXsXwafxe23x30ucrP7na6SmcElPPzXKyHGvk30I9Tx+q9GV/fsu9UhUcrwKOF",
-	"eXr/I/UF/KeLxgcTlj1GMg6sjTZn+53FJceXO6xXVGMRuh5BWLipbtwqxImqVhhZdaftlELtCDBiNJFR",
-	"84XSxiMogW6oHX3SjN3CmPzME6gjWFxga2mpk1ctBF4ymJFpdBI2rz6SQN0V2J5zwaOfKM33RzTVW388",
-	"gv8n+QBHY+t2/8NcwQO15xG+Yw8z7nlZxNM11Yrf43RVtxodXnP+stPYqLXzmy/V4Bg4hbr18v/SL9TQ",
-	"bXvLA5axlTCJ8Dj4D7T0tvuJ6dw2KXJ90u3Z8lmWVc1UVVtPJt0V2JDMN+T8zaU/IX5fbf4VmdgeNNjC",
-	"xwr88ZfKqXRr0xZt66+uERBsZ3lLAFa4aHJLhC0v5DRZMVuUL2UWzIKV1sXs4CCePBtH42gcz55HzyPU",
-	"BneYtyzdHWNpkvgaME89AOXBFn6Qr5XAtN9PpoK767v/CwAA//8=",
+	"1Dz7c9s2mv8KhrczbW8pmZRlJ5anc+OmyW4uSZuN7elMa68HIj9JqEmABcAo2oz/9xt8AN+QLNtJ9/an",
+	"xCIIfO83+DlIRF4IDlyrYPY5WAFNQeJ/X17Qpfk3BZVIVmgmeDALzrUUfEk+0oylVAtJxILoFRAJhQQF",
+	"XFOzMCQ5TcE8Y1qRjyAVE3wchAF8onmRQTALroLDqyAIAwl/lExCGsy0LCEMVLKCnJqDc/rpLfClXgWz",
+	"ePI8DPSmMC8qLRlfBnd3YfCW8dshiBcrIBw+aVLQJZBvP7x6QZ5Pnj//bkauyig6TMbjMf4HTomE7Pur",
+	"wCy+CsbkbG4QIIIjRhlVdose3LjHwcf4QEhDqv9JSqmE/D79/eXxu4tk/e7Hs7Vv+2ALapMoiry4iYRa",
+	"hPr4/bICCYRpklBO5ob0NCULKXLCxZr06dxAehDFJ5P0eBGNniUxjJ6lR3R0spjOR4fzEzpdPFtMkjje",
+	"yZGFkDnVwSwoJRtJWIAEnkAQtvE59KPzAbTcnC00SI9MQSJ4qogWZE2ZJnNYCAnIBOSjlpsOTnGPlCwv",
+	"82B2eGxOzhm3fzZQMK5hCTK4M3AUVNIctJPxF8i7bSQ2AKAMKU2lVqdE01vgltT1Mwcs5SnhQhsc5mCl",
+	"vywM1Mzs90cJchOEAae5gciKzDaJOIonBk6tQZp3//nb2ehXOvpXNDq5GX8/uv4ch0fx5O4vgY/Mr1PI",
+	"C6GBJ5s3sBki9o7egnIK+0cJShNFF2CgVsBTQpeU8Rk+VzQHcgsbsmZ61fxSvbYEbfdRWkhICeVqDTK0",
+	"qykXegWyXjydTEKk0HrFMkvXBZNKE6aI0izLyBwYX5K1kLeQGgWcRidj8gY2ilAJpABJkowZ5TS7wKeC",
+	"SRiTd3RjWMNTwjj5oxQa1JicEUl5KnJyefn6R3MAJUshUoNKVzGOF3EyoRGMpmk0H03nz2F0kh4mo3jx",
+	"jB7NT2CSxlHFP2sWGwa2yDwydN7TjE2OjlBCa7PW5fPV1adJNLq6+vTs5fVft/B38Y7qZOU3esZiE72i",
+	"Gimc0CwDSVZUEQXATztcZ4pIWJQKUsuxaTwh6xVYy4fmAl9MVpQvISWK8QTG5BemV6LUxvZQvqnsOlkb",
+	"DqbCb9/99FuMLB677P2TCPWW5UwPyfR3sSa5gZ1pyI1soA4bVKkmuVB6m8pmuF8b3BQWtMy0seBhY4Xi",
+	"jhGKPUYoDH429H2d+pmIxK+hKKheNUDgsxuW7pS3v0hYBLPgvw4az35gn6qD16m1ghJUIbgCNII/0PSD",
+	"FQvzVyK4Bo7/pUWRMeuFDgop5hnkf/1dWZdUM9rgoCnLHPiVgM0l0FtrIcyOkiZIWpBSGNP7W+u1vDTr",
+	"oeIAiaOozwQkQ8WEu+swUJrqUgWzKXobplHkfqApqTCpCU/notSzeUb5bXC3L53eW2wtsYY8GiDJVI3l",
+	"KbE4EsMzRYAmK7JgkKXOAFJUPpplYg2poY+EsQHsheCLjCVfggdWfy1MCyZzsGebcIELkgm+BGkInlCe",
+	"QJZBajjTUPSkoWgN1Fcj52utiIscjS3XQFIBCl0p0ogwHRIhhw5om+s4JZYWRNGNMg4nWRn0WoEthiKj",
+	"OhbxAe5WH7SiFoT9hWXMhRBvqVzCE3l1RuYi3ZCcbsiKfmwU4Pjo6PCYzDfGn7U5Ex92OGOOJRdCEAvL",
+	"V5V4BJQpkpmjDDcotz6Epii9r4ScszQF/kSSJKXSIkcjRyq70DizbxQRa94R1hZJGhi+KimcXzVcM1Ka",
+	"CtR/pMJPQr8SJU+frsMmwDdaQFSZrBqf0OA9bfD+SWhij/2aeHch0ivGl4jze4nROzMrX1GWQfrFLFgr",
+	"AplhIokBDlPkKpheBV3VmDT0aENEHEhf0X4NAyWU2Co4Mm4AA9Qq5kGqXXL6kbKMzjP4AuRKqaZzqtCi",
+	"G5m0SWGy6lr2o7aynIP8yBIgbUC+qtood6ADEeFz7lATDpAq8rtReC7Wp0axVmjVG9J+OSN+yQspElDK",
+	"IP2iofwXkdmGA5gsbot5mHNxpJAiLdHBYsBj7GwT7xxkjIM6iA7UbdkNeyYtee/gQyqEvhozf4EsIwth",
+	"woqQzG020GCdCg6EKvMjpmaKfEs5KfktF2tOzt9chsSsOH9zSfSaJfBd7d17ORXyHhOUhZD9jNLpkCqL",
+	"QkgN6TtIGb1AfJ/MR+uTq5i0tYF5sWt0jtpMqIEhCA1BcP4Up4ySNAD0rj4GFeYsTSUo/C9NrXGk2Xsp",
+	"CpCamURgQTMFobcQYtIkmUBGlsKGJC3aJUxvTOwNMmPG8yai5Fqan3582WQuZyklb8VHyCjWiwqhNM1u",
+	"EpGah3EUx0dIWAmgg1nwrlQapNKSKgUkNgQrWpBWh/bTpxdMY47fTiRdOrYlkfzn1dWnCDPJ+JVJJ19d",
+	"/3frt0lkf/Mt82SdLdz7kL0+/5kcxsfHo5jQrFjR0YQY3HvADss+15+9hZ6KrP1jPkDCCgZc9zf+U6nQ",
+	"YW4fxPf4ELEPjZ2wCSKSjawl02BMxwD8PxH6Sgg9hW8AW3/iZT638di/icZ37fz/NysMNeRdBoRWVxrZ",
+	"vK53E/PfIdGYe0qgGrAs0aoEPMhMUOPMquidrCnXakzafr+QLEHmnqLXa4UCc7PIymzbrjSZgMsLRtNJ",
+	"EAboEtGZ/lFSrtEQTMLAeMhZ8O7yb6Mf3l6+RGdZ0E0OXN/koFfCbKLF7Q0tCik+YkSoVqwoGF/e0MY0",
+	"/inWbGjO2rjudgkv3NLXqWGcI0ZfVn/mQMyjJr7AgpKGXN23/1vGweyc00+v7fojK9fur6aiRaWkG9T3",
+	"Hp0HVS1xC5yIBboRXErs0toAVD8b1jBbu1CliZr1mPwEH0Ea2aJyi+ZhsdBfL8dqeTx57jeiPgHYRZvK",
+	"hfb1r82+iiee3QeU8qpiKaUJgfw+ZDqJn9Weo6m1vrz80GvCeDzJoZ8ILYEaHHlWa3T3vEYbW2ceT3dy",
+	"4XjqP98kaKUEXw9mQ5QwpDKZQMpsf2Vp0m0pyuWqby+s9olS34jFjdIiuQ3CJrKrLMOMHBKqbm1YGZKY",
+	"NOnPUC29HuyVkEZQl5LmKiSUE1EAJx9FQudlRuVmRtowhJVw36SQGNFIQ1JLhivBh00l7ma+ualoHhLN",
+	"ckhvRKlt9wRDYEUyqgc60Cc+Hf3r+jdH/uvPUXi8hfsVfbxIgiiyfoxy5G/vddTBkM0n268YZOlLkw35",
+	"RM0WSbUrkK6l4Etzdpcl2+D9xV9X7ceCkYcEbHuLlXd7JlVKg5LHy9wg6xK2TqG6SlRbRGhFR5ja9Q/8",
+	"3/OffyKFYFwb68e1wJMxwP+2zgIrh9fkTMYfVR34urP5cI6hq3OgOwr7+Oc1EZywFLhmC9a3Enu2m59u",
+	"QtBnPSxgORe2DVQwMFGJWGBW2nKWLcuyM87oC2izeLcv+Ue17s7tuXv5+W054Jp5LWwO9HHsneC+LvAZ",
+	"JzQ3kY1BPDdrjKznjAtJSs60It8m5vjvQsKd+11Imuj+EMfnwG4TzCZHJydhkNTOC13SgDjV6kFXujnZ",
+	"7F+PGTCuj6dBq7t2EkXP4pOTydH02TQ6OYl39/vbAN0XVbl1fRo7iFs7+cj8E3zS20YJ7O+VktZzKWHT",
+	"0aCqsjRvGb8l1nacErrPNEp76qSn9o+dInD9Sa/U1IXotuPF5CG9QY5NosnxKI5Hk/gijmbx0eww+hWp",
+	"d18wb/53o4WmWVesjPEaipWLw3/ISiB5uWyrgUdJw8CI1g0mHe3d48mRZ3eTOtSN1r2t2L8tmbD1KLO2",
+	"AJ4aDobB3nQsi/Re3rlCdjCLhwFSi/W7FeyC5WAV8pGZzqIJE3e9VEWT7dxor7wHZf4RyU8jKfd33p+Q",
+	"cdRc3gOLc1x51xKDXa9YF2FWS5rcGthskuWfTkiolAwbcXbVad28FVXjY9h99sSqA5vTlsT9RKmWy4HF",
+	"NTIPbiQutvXmXEiwky7Gn21cU+HRzsY/19F2HK1RjW56aPnYgN8kjJZd3sSxpWgdUvmcUSPJniDbVgXs",
+	"gJAtwmDAvabKjnT2h4DMg8JYpnQYi3dN9l4y5i9bXqzq0OsbOzexG4x+1W0gTF8zCOs7kz3w9sZtrmhX",
+	"g9rZN2wTdyuT39Olh5r4SIUu3FibzAWH7YYMrA3j/hayax3jFvVri2hCnJukjoZ2bdmKmwYpCZ6wFfXz",
+	"yhp2cXcusJpgXFJjhwTH5vGabsZVoo1r1pXkY8+KKTdJUnLz93g4PGMzdBxIXDBOs3Ya2Pje5gT0+G6P",
+	"5gGk3rSwavX4M9u1sbCYEtt55pPp0bPvenHYVxjDiu5pS9bC+6SRrP0y/IsVw0nyDXGNPBM0r4W06fh9",
+	"A9UNyv19XzYDWp3aQ7hrXmvPYmqr4DGIKvpqw7jSRkK21TY0WdGiAG6AECGh5PLDa1LPYHc82Y7p7C3E",
+	"ceLi4pheKYjhbHa7EGJNs6vsf6NIJpbKV5T1NFesjPg8wN8vLt4Tu2DcdsOYWdaedxp5Ez0nb759bxlP",
+	"TfrVF5vTJgPDDnOWVfcVzBt7+RntOs7dQ990DxzwyqR2tQI0ns6ibsfWGE6/PYCp91V4tGtGI5lqPvjM",
+	"63s3kDBsgNW1WNQTd/kA/bN1yy1bNMzP9ky+7i+w+EMI1BFbsMQBLV8T0cfBh7jxJxZqnMO3J+6g/Fum",
+	"PNR/WZm+qkD1FFde8bjvzAdmaW+n/I9WxLVl4tqW2jqCMukOTt8zOR0G53RJz7eYEFlyjm59IeSaytQ4",
+	"8LwArqjGn41bZ3xpf85AV369WgTpjABPISXAcNTExgv1HoLfLHCWbEZwoCUVOPhlG5jA3QUISMlKrLFm",
+	"JhYaTOSBIUar5WBOtV0DiReozC5akEyI23ZE4fDBIKLBw/2J8Lcfdf9qgPXGGudWjPu5QROCY+eC3AIU",
+	"NiBi3ZJou7LSbjoNC07R6ARLTYdbKk3nGoptDEWVnkPiStyUKA3FmFRMqHsna3cpARYLSPTYxW8z6zFx",
+	"YtE+wSsLJg/E6rmta65oSjDYU7esKKoxQ11Kd6nBcDcROfhDPRQo/JcbzV5Uo4ZO1Nz/8Jnb38sOTGi9",
+	"hXUMCXRITMh3eHh4EhrndXnxossNT91mHE8Op0fHv7YdiEkaR5rlPecxjbaAlHlTyAt35WeDPHEVwZnL",
+	"qg2HKieK0be9O8RyUCExkpEXWtlWVqkNXVUryqrDG+avMwLXkrlq4a56lfHeiAyVVi00fNIV5AYoIxVz",
+	"WJZ8HDyy1me33lk1GxblqtinpdmGXhVCljho+NAMbds9/rUpHUowMRjU3c59AUMwnGQaEb1pjo/uwh40",
+	"KdDUykJ/y+NZ1IYmWVG5hBvX77wfnLgHTqMy2+GJ6tOMh+JLuKmqJe29GqIPdrseBBQNtferO9VyOGjQ",
+	"tysWJspcMZyUhk0t26dkLkpzXkiUINTmM5lJ66xOZULhjIwiOUvTbP9Mo1LYl1hgvtevP6ae+sBKZ4v3",
+	"+9H1EQXOJp3YGZI1UcNdrXMPYJ5J+LEk8FBmGO92X+K3vWxYFQodkh2SVmg00ugLyrpC4Z0SagX0lYwO",
+	"g8v9eWhtr9eTV2kYnuibm9inSpyDUnQJ3jzV2Hf33CI0xzER7UkFjo68uSkU2/wdFK44YCISo68mZNsH",
+	"YOt79p6uiKP7UzlkPxLabb+L9edepAznK19dVcp8bK/Mpi+m94e3nczdYBPddym77WD2NcAPM9gPN3Xb",
+	"y9QYg+7B98eZvz1sWRMw3w282y42qSoBejq/8NSHMgFfeihVts25OoNYY96nxFAj7rDCthAeruKNeOGK",
+	"5ra/5a5tukEz0h3kwoi1ijps/Kohy5RJ/MiCSqMTTI1J1S7H8mGVHLqvBeASYvMU/HwD0/buPeYmGVOG",
+	"aW4IiAvNFm60H9PnqraKvnCRGSbjOa4e127ZBvE4GkfovQvgtGDBLDgcR+NDV8xFoWm+EGH+WvqGny96",
+	"vYSwmpipJ37tiAPNMsxRBAd3m1OgN6UczbvNeZngr020/ZYpbZsVQfe7DL8N7VW2cbds3XnfqO3fVuh0",
+	"2/a6Z9FuNZt403u6UG4iDG+eUg3bIKgd915ntyMac7ZvbUOcA3uvfY+FVV/lunfbexJFOy7JVJdjHgA7",
+	"dqE8N1TO6nGV1rWt6ostu+5r4RrccGph9S2ucTpoXV+/C4Oj6PD+V9qX3vCaTJnnFAczjEw6Y2A0jS5V",
+	"HZWp4NpdbthmRJoA0tZ4jM6r5gMhGxtsQaag0n6sPDM9JpNoQnKgXNVxBtYfACtUVR9KyKYNdUqqD8RU",
+	"F53xiyVNHamra60J/6Gy3SNJvW+KWIlCgv8g0s0XEybPJYS7rgfQsoS7gThPvqw4b7ts1TSi64t9no8l",
+	"7ZJrXNP7ss9OPajWPVYXpvvoQnNrGt84uf+N+qMA5oX4cK8XOrfm8b2jfdTUc8HPvDyZ7POy55bn0w3E",
+	"+4wmUBe+fDbiLmx/c+lzldHd7XSuzmwoFxlwsR7q8N9AP06Bq++NfH1fsFN5Hq0yjxb/6f2v1Ff2ny4a",
+	"H0wg9xjJOLBW3Zztdy+XHD+KsV5RjWXremhh4ebAcasQZ7BagWfVz7ZzDbXrwBjTxFLND0obH6IEOq52",
+	"vEozdgtj8jNPoI55cYGtvqVOXrUQeC1hRqbRSdh8MkoCdZdme+4Ij36iNN8fA1VfS/II/p/kNRyNraP+",
+	"D3MeD9SeR/iOPcy45/MST9dUK36P01Xdao14zfnLTiuk1s5vvlRLZOAU6mbN/0u/UEO37bsQWPhWwqTO",
+	"4+A/0NLbfikmgNukyHVWt+fXZ1lWtV9VbT2ZdJdmQzLfkPM3l/4U+n21+VdkYns0YQsfK/DHXyoL061N",
+	"W7Stf7pGQLAB5i0aWOGiyS0RtiCR02TFbBm/lFkwC1ZaF7ODg3jybByNo3E8ex49j1Ab3GHeQnZ38KVJ",
+	"+2vAPBUElAdbKkK+VgLT/q6bCu6u7/4vAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

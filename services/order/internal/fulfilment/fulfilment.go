@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/consumer"
 	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/observe"
 	"github.com/orderflow/orderflow/pkg/outbox"
 	"github.com/orderflow/orderflow/pkg/saga"
 	"github.com/orderflow/orderflow/services/order/internal/rules"
@@ -20,13 +22,14 @@ var ErrTooLate = errors.New("shipping has been arranged: the order is confirmed 
 
 // Fulfilment runs the sagas of orders.
 type Fulfilment struct {
-	plan  *saga.Definition
-	sagas *saga.Store
+	plan   *saga.Definition
+	sagas  *saga.Store
+	logger *slog.Logger
 }
 
 // New returns the sagas of a plan.
-func New(plan *saga.Definition, sagas *saga.Store) *Fulfilment {
-	return &Fulfilment{plan: plan, sagas: sagas}
+func New(plan *saga.Definition, sagas *saga.Store, logger *slog.Logger) *Fulfilment {
+	return &Fulfilment{plan: plan, sagas: sagas, logger: logger}
 }
 
 // Start begins the saga of an order that was inserted in tx: it says that the order was created and sends the first
@@ -113,6 +116,7 @@ func on[T event.Body](f *Fulfilment, c *consumer.Consumer) {
 
 // advance takes one input to the saga of an order whose row is locked: saga, order and messages change together.
 func (f *Fulfilment) advance(ctx context.Context, tx *outbox.Tx, o rules.Order, in saga.Input) (rules.Order, error) {
+	ctx = observe.With(ctx, "order_id", o.ID, "saga_id", o.ID)
 	state, commands, err := f.sagas.Apply(ctx, tx.Tx, o.ID, in)
 	if err != nil {
 		return o, err
@@ -132,11 +136,17 @@ func (f *Fulfilment) advance(ctx context.Context, tx *outbox.Tx, o rules.Order, 
 		}
 	case saga.Compensating, saga.CompensationFailed:
 		o.Undo(why, tx.Now())
+		if state.Status == saga.CompensationFailed && state.Trouble != "" {
+			f.logger.ErrorContext(ctx, "a compensation is not answered, somebody must look", "trouble", state.Trouble)
+		}
 	}
 	if err != nil {
 		return o, err
 	}
 	if o.Version != version {
+		tx.AfterCommit(func() {
+			f.logger.DebugContext(ctx, "order moved", "state", o.State, "saga", state.Status, "reason", state.Reason)
+		})
 		if err := store.Update(ctx, tx.Tx, o); err != nil {
 			return o, err
 		}
