@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"database/sql"
+	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -81,4 +82,14 @@ func lockFile(ctx context.Context, path string) (unlock func() error, err error)
 		return nil, errors.Join(fmt.Errorf("wait for another process that migrates: %w", err), pool.Close())
 	}
 	return func() error { return errors.Join(tx.Rollback(), pool.Close()) }, nil
+}
+
+// Folder is what Migrate wants of files that were embedded with "//go:embed migrations/*.sql". It panics when they
+// were embedded otherwise, which a first start shows.
+func Folder(files embed.FS) fs.FS {
+	folder, err := fs.Sub(files, "migrations")
+	if err != nil {
+		panic(err)
+	}
+	return folder
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"time"
 
@@ -19,13 +18,7 @@ import (
 var files embed.FS
 
 // Migrations makes the table: DB.Migrate(ctx, "dead_letters", Migrations).
-var Migrations = func() fs.FS {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is embedded above
-	}
-	return sub
-}()
+var Migrations = database.Folder(files)
 
 // Errors of the verbs.
 var (

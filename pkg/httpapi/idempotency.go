@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"strings"
 	"sync"
@@ -30,13 +29,7 @@ const maxIdempotencyKey = 255
 var files embed.FS
 
 // Migrations creates the table idempotency_keys: db.Migrate(ctx, "httpapi", httpapi.Migrations).
-var Migrations = func() fs.FS {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil { // the folder is embedded above
-		panic(err)
-	}
-	return sub
-}()
+var Migrations = database.Folder(files)
 
 // Idempotency keeps answers under the keys that clients sent with their requests (IETF draft
 // idempotency-key-header-07). A handler is

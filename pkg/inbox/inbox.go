@@ -6,7 +6,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -17,14 +16,7 @@ import (
 var files embed.FS
 
 // Migrations creates the table inbox: db.Migrate(ctx, "inbox", inbox.Migrations).
-var Migrations = must(fs.Sub(files, "migrations"))
-
-func must(fsys fs.FS, err error) fs.FS {
-	if err != nil {
-		panic(err) // a wrong folder name in the line above
-	}
-	return fsys
-}
+var Migrations = database.Folder(files)
 
 // Mark writes that consumer handles the messages with these ids in tx, and returns those that it had not handled
 // before. It is one statement for up to database.MaxRows ids.

@@ -5,7 +5,6 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -22,14 +21,7 @@ import (
 var files embed.FS
 
 // Migrations creates the tables outbox and outbox_lease: db.Migrate(ctx, "outbox", outbox.Migrations).
-var Migrations = must(fs.Sub(files, "migrations"))
-
-func must(fsys fs.FS, err error) fs.FS {
-	if err != nil {
-		panic(err) // a wrong folder name in the line above
-	}
-	return fsys
-}
+var Migrations = database.Folder(files)
 
 // defaultMaxBytes stays below Kafka's default of 1 MiB a record, with room for what a record has around it.
 const defaultMaxBytes = 900 << 10

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,14 +19,7 @@ import (
 var migrations embed.FS
 
 // Migrations creates the table sagas: db.Migrate(ctx, "saga", saga.Migrations).
-var Migrations = must(fs.Sub(migrations, "migrations"))
-
-func must(fsys fs.FS, err error) fs.FS {
-	if err != nil {
-		panic(err) // a wrong folder name in the line above
-	}
-	return fsys
-}
+var Migrations = database.Folder(migrations)
 
 // What the store says of an id. Both are permanent.
 var (

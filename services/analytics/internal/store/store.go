@@ -18,13 +18,7 @@ import (
 var files embed.FS
 
 // Migrations makes the tables.
-func Migrations() fs.FS {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is embedded above
-	}
-	return sub
-}
+func Migrations() fs.FS { return database.Folder(files) }
 
 // Load reads what is remembered of an order and locks it. A new order gets its row first: its events come on several
 // topics, and two of them at once would both find nothing to lock.

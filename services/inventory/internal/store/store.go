@@ -20,13 +20,7 @@ import (
 var files embed.FS
 
 // Migrations makes and seeds the tables.
-func Migrations() fs.FS {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is embedded above
-	}
-	return sub
-}
+func Migrations() fs.FS { return database.Folder(files) }
 
 // ErrNotFound: there is no such product or reservation.
 var ErrNotFound = errors.New("not found")

@@ -21,13 +21,7 @@ import (
 var files embed.FS
 
 // Migrations makes the tables.
-func Migrations() fs.FS {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is embedded above
-	}
-	return sub
-}
+func Migrations() fs.FS { return database.Folder(files) }
 
 // Add writes n and returns it with the customer's next number; false when the order's transition has its notification
 // already.

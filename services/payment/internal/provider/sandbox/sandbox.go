@@ -41,13 +41,7 @@ const failures = 2
 var files embed.FS
 
 // Migrations makes the sandbox's books.
-func Migrations() fs.FS {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is embedded above
-	}
-	return sub
-}
+func Migrations() fs.FS { return database.Folder(files) }
 
 // Config is how the sandbox behaves.
 type Config struct {
