@@ -120,6 +120,38 @@ func TestSlowReaderIsLetGo(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
+// An entry that comes while a reader joins, after the end of the stream was looked up and before the reader is among
+// those who follow it, is in its replay.
+func TestEntryThatComesWhileAReaderJoins(t *testing.T) {
+	t.Parallel()
+	f, _ := newFeed(t, 100)
+	hub := NewHub(f, &known{written: true}, f.logger)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- hub.Run(ctx) }()
+	first, err := hub.Follow(ctx, "c", 0)
+	require.NoError(t, err)
+	defer first.Close()
+
+	joining := &Follower{hub: hub, key: "c"} // has looked the stream up: it is empty
+	add(t, f, entry(1))
+	require.Equal(t, int64(1), (<-first.reader.entries).Number)
+	joining.join()
+	defer joining.Close()
+	add(t, f, entry(2))
+	var got []int64
+	err = joining.Run(ctx, func(e Entry) error {
+		if got = append(got, e.Number); e.Number == 2 {
+			return context.Canceled
+		}
+		return nil
+	}, func(r Reset) error { return fmt.Errorf("reset %+v", r) })
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, []int64{1, 2}, got)
+	cancel()
+	require.NoError(t, <-done)
+}
+
 // onItsWay is a database that has given two numbers, whose entries were written when it says so.
 type onItsWay struct{ written atomic.Bool }
 

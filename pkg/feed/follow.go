@@ -60,9 +60,16 @@ func (h *Hub) Follow(ctx context.Context, key string, after int64) (*Follower, e
 		f.position = f.newest
 	}
 	f.ahead = f.position > f.newest
-	// Live entries are taken in from here on; whatever came before is in the replay's reach.
-	f.reader = h.join(key, f.last)
+	f.join()
 	return f, nil
+}
+
+// join takes in live entries from where the hub is; whatever came before is in the replay's reach. That is further than
+// the stream's end was a moment ago, if an entry came in between and was handed to others.
+func (f *Follower) join() {
+	var live int64
+	f.reader, live = f.hub.join(f.key, f.last)
+	f.last = max(f.last, live)
 }
 
 // Position is the number behind which the reader starts.

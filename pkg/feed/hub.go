@@ -64,15 +64,16 @@ func (h *Hub) Readers() int {
 	return n
 }
 
-// join adds a reader that is handed every entry after number at the latest. Its channel is closed when it does not
-// keep up, and when the hub stops.
-func (h *Hub) join(key string, number int64) *reader {
+// join adds a reader, and returns the number behind which it is handed every entry: the given one, or where the hub is
+// already because others follow the stream. The reader's channel is closed when it does not keep up, and when the hub
+// stops.
+func (h *Hub) join(key string, number int64) (*reader, int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := &reader{entries: make(chan Entry, buffered)}
 	if h.closed {
 		close(r.entries)
-		return r
+		return r, number
 	}
 	f := h.feeds[key]
 	if f == nil {
@@ -84,7 +85,10 @@ func (h *Hub) join(key string, number int64) *reader {
 		}
 	}
 	f.readers[r] = true
-	return r
+	if at, ok := ParsePosition(f.last); ok {
+		number = at
+	}
+	return r, number
 }
 
 func (h *Hub) leave(key string, r *reader) {
