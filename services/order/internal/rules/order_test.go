@@ -41,7 +41,7 @@ func TestPlaceNamesEveryBadLine(t *testing.T) {
 	}}, catalogue)
 	require.Error(t, err)
 	var found []rules.LineError
-	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() { //nolint:errorlint // joined by Place
+	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
 		var line rules.LineError
 		require.True(t, errors.As(e, &line))
 		line.Allowed = ""
