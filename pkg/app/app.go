@@ -173,10 +173,7 @@ func (a *App) Start(ctx context.Context) error {
 	// The consumer closes it too; this waits for the commit of the last offsets.
 	rt.OnStop("subscriber", func(context.Context) error { return subscriber.Close() })
 	rt.Check("consumer", func(context.Context) error {
-		if !subscriber.Joined() {
-			return errors.New("not a member of its consumer group")
-		}
-		return a.Consumer.Ready()
+		return errors.Join(subscriber.Trouble(), a.Consumer.Ready())
 	})
 	rt.Consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
 	rt.Consume("dead-letter index", func(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -146,24 +147,24 @@ func FromHeaders(h map[string]string, data []byte) (Event, error) {
 		CorrelationID: h[HeaderCorrelationID], CausationID: h[HeaderCausationID],
 		Traceparent: h[HeaderTraceparent], Tracestate: h[HeaderTracestate], Data: data,
 	}
-	var errs []error
+	var errs []string
 	for _, required := range []string{HeaderID, HeaderSource, HeaderType, HeaderTime, HeaderKey} {
 		if h[required] == "" {
-			errs = append(errs, fmt.Errorf("header %s is missing", required))
+			errs = append(errs, fmt.Sprintf("header %s is missing", required))
 		}
 	}
 	if v := h[HeaderSpecVersion]; v != specVersion {
-		errs = append(errs, fmt.Errorf("header %s is %q, must be %q", HeaderSpecVersion, v, specVersion))
+		errs = append(errs, fmt.Sprintf("header %s is %q, must be %q", HeaderSpecVersion, v, specVersion))
 	}
 	if v := h[HeaderTime]; v != "" {
 		at, err := time.Parse(time.RFC3339Nano, v)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("header %s is %q, must be an RFC 3339 time", HeaderTime, v))
+			errs = append(errs, fmt.Sprintf("header %s is %q, must be an RFC 3339 time", HeaderTime, v))
 		}
 		e.Time = at.UTC()
 	}
 	if len(errs) > 0 {
-		return Event{}, errors.Join(errs...)
+		return Event{}, errors.New(strings.Join(errs, "; "))
 	}
 	for name, value := range h {
 		if !envelope[name] {

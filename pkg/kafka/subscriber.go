@@ -125,9 +125,10 @@ type Subscriber struct {
 	started       bool
 	closed        bool
 
-	joined atomic.Bool
-	paused atomic.Bool
-	group  atomic.Pointer[sarama.ConsumerGroup]
+	joined  atomic.Bool
+	trouble atomic.Pointer[string]
+	paused  atomic.Bool
+	group   atomic.Pointer[sarama.ConsumerGroup]
 }
 
 // NewSubscriber returns a subscriber that connects when every topic of cfg has been subscribed to.
@@ -211,6 +212,7 @@ func (s *Subscriber) run() {
 		if cause := fmt.Sprint(err); cause != last {
 			last = cause
 			s.logger.Warn("not a member of the consumer group, trying again", "topics", s.cfg.Topics, "error", err)
+			s.trouble.Store(&cause)
 		}
 		select {
 		case <-time.After(backoff):
@@ -247,6 +249,17 @@ func (s *Subscriber) open() (sarama.ConsumerGroup, error) {
 
 // Joined tells whether the process is a member of its group with a session running.
 func (s *Subscriber) Joined() bool { return s.joined.Load() }
+
+// Trouble says why the process is not a member of its group, as far as is known; nil while it is one.
+func (s *Subscriber) Trouble() error {
+	if s.Joined() {
+		return nil
+	}
+	if cause := s.trouble.Load(); cause != nil {
+		return fmt.Errorf("not a member of consumer group %s: %s", s.cfg.Group, *cause)
+	}
+	return fmt.Errorf("not a member of consumer group %s yet", s.cfg.Group)
+}
 
 // Pause stops fetching from all partitions. What has been fetched is still handed out. The member stays in the group.
 func (s *Subscriber) Pause() {

@@ -79,7 +79,9 @@ func (st *Store) Apply(ctx context.Context, tx *database.Tx, id string, in Input
 	}
 	def := st.defs[plan{before.Definition, before.DefinitionVersion}]
 	if def == nil {
-		return before, nil, fault.Permanentf("saga %s: the store does not know %s version %d", id, before.Definition, before.DefinitionVersion)
+		// A newer replica began it, or this build forgot a plan that sagas still run under: that is no fault of the input,
+		// which must wait for a process that knows.
+		return before, nil, fault.Unavailablef("saga %s: this process does not know %s version %d", id, before.Definition, before.DefinitionVersion)
 	}
 	after, commands, err := Decide(def, before, in)
 	if err != nil || !after.changedSince(before) {

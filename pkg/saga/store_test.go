@@ -132,6 +132,7 @@ func TestStoreRefuses(t *testing.T) {
 		other, _ := newStore(t, &later)
 		_, _, err = apply(ctx, db, other, "a", saga.Cancel{At: sagatest.Base})
 		require.ErrorContains(t, err, "does not know three version 1")
+		require.Equal(t, fault.Unavailable, fault.KindOf(err), "the input waits for a process that knows the plan")
 		_, err = saga.NewStore(nil, def, def)
 		require.ErrorContains(t, err, "comes twice")
 	})

@@ -66,6 +66,7 @@ func Main[C Configured](name string, run func(ctx context.Context, cfg C, rt *Ru
 }
 
 func setGlobals(rt *Runtime) {
+	slog.SetDefault(rt.Logger) // for whoever logs without having been given a logger
 	otel.SetTracerProvider(rt.Tracer)
 	otel.SetTextMapPropagator(observe.Propagator())
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
@@ -83,7 +84,7 @@ func Run[C Configured](ctx context.Context, name string, p Process, run func(ctx
 	case done:
 		return code
 	case len(mistakes) > 0:
-		_, _ = fmt.Fprintf(p.Stderr, "%s: %d mistakes in the configuration:\n", name, len(mistakes))
+		_, _ = fmt.Fprintf(p.Stderr, "%s: mistakes in the configuration: %d\n", name, len(mistakes))
 		for _, mistake := range mistakes {
 			_, _ = fmt.Fprintf(p.Stderr, "  %s\n", mistake)
 		}

@@ -22,6 +22,9 @@ type Config struct {
 	app.Config
 }
 
+// Defaults gives the service a port of its own, so that all can run on one machine.
+func (Config) Defaults() map[string]string { return map[string]string{"HTTP_ADDR": ":8085"} }
+
 // Run wires the service into rt.
 func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	a, err := app.New(ctx, rt, cfg.Base, cfg.Config, app.Options{

@@ -53,11 +53,11 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	if err != nil {
 		return err
 	}
-	plan, err := fulfilment.Plan(fulfilment.Deadlines{Do: cfg.StepDeadline, Undo: cfg.UndoDeadline})
+	plan, plans, err := fulfilment.Plans(fulfilment.Deadlines{Do: cfg.StepDeadline, Undo: cfg.UndoDeadline})
 	if err != nil {
 		return err
 	}
-	sagas, err := saga.NewStore(rt.Registry, plan)
+	sagas, err := saga.NewStore(rt.Registry, plans...)
 	if err != nil {
 		return err
 	}

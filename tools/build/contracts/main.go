@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -50,7 +51,7 @@ func check(dir string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	breaks := append(schemas, documents...)
+	breaks := slices.Concat(schemas, documents)
 	if len(breaks) == 0 {
 		_, err := fmt.Fprintln(out, "Nothing that was released is broken.")
 		return err
@@ -67,7 +68,7 @@ func check(dir string, out io.Writer) error {
 func release(dir string, out io.Writer) error {
 	for folder, pattern := range map[string]string{"schemas": "*.json", "openapi": "*.yaml"} {
 		to := filepath.Join(dir, "released", folder)
-		if err := os.MkdirAll(to, 0o755); err != nil {
+		if err := os.MkdirAll(to, 0o750); err != nil {
 			return err
 		}
 		files, err := contractFiles(filepath.Join(dir, folder), pattern)
@@ -79,7 +80,7 @@ func release(dir string, out io.Writer) error {
 			if err != nil {
 				return err
 			}
-			if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), data, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), data, 0o600); err != nil {
 				return err
 			}
 		}

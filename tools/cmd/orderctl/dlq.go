@@ -107,7 +107,7 @@ func (s dlqScope) print(c console, all []found) error {
 		return printJSON(c, all)
 	}
 	if len(all) == 0 {
-		say(c.out, "There are no such dead letters.\n")
+		say(c.out, "There are no dead letters like that.\n")
 		return nil
 	}
 	style := terminal.For(c.out)

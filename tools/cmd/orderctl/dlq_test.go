@@ -73,7 +73,7 @@ func TestDeadLetterCommands(t *testing.T) {
 		asked []string
 	}{
 		{args: "list --service=payment", says: "payment  t-0-1  waiting"},
-		{args: "list --service=payment --state=discarded", says: "There are no such dead letters."},
+		{args: "list --service=payment --state=discarded", says: "There are no dead letters like that."},
 		{args: "list --service=payment --json", says: `"event_type": "payment.charge"`},
 		{args: "list --service=nobody", code: 2, says: "--service must be one of"},
 		{args: "show t-0-1 --service=payment", says: "header ce_id  m-1"},

@@ -9,8 +9,7 @@ import (
 	"github.com/orderflow/orderflow/services/order/internal/rules"
 )
 
-// The steps of an order's saga. To add one: name it here, put it into Plan, say in command what to send, and answer
-// its events in replies.
+// The steps of an order's saga. The README says how to add one.
 const (
 	stepReserve = "reserve_stock"
 	stepCharge  = "charge_payment"
@@ -28,12 +27,23 @@ type Deadlines struct {
 // maxUndoAttempts is how often a compensation is sent before an operator must look at it.
 const maxUndoAttempts = 10
 
-// Plan is the saga of an order: reserve stock, charge, arrange shipping.
-func Plan(d Deadlines) (*saga.Definition, error) {
+// Plans are the sagas of an order: the one that new orders get, and all that orders under way may have begun under. A
+// changed plan is a new version beside the old one, which stays for as long as an order may run under it.
+func Plans(d Deadlines) (current *saga.Definition, all []*saga.Definition, err error) {
 	step := func(name string) saga.Step {
 		return saga.Step{Name: name, Deadline: d.Do, UndoDeadline: d.Undo, MaxUndoAttempts: maxUndoAttempts}
 	}
-	return saga.NewDefinition("order", 1, step(stepReserve), step(stepCharge), step(stepShip))
+	versions := [][]saga.Step{
+		{step(stepReserve), step(stepCharge), step(stepShip)},
+	}
+	for i, steps := range versions {
+		current, err = saga.NewDefinition("order", i+1, steps...)
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, current)
+	}
+	return current, all, nil
 }
 
 // command is the message that a saga's command sends for an order.

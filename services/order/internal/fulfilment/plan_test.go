@@ -13,23 +13,26 @@ import (
 	"github.com/orderflow/orderflow/services/order/internal/rules"
 )
 
-func plan(t *testing.T) *saga.Definition {
+func plans(t *testing.T) (current *saga.Definition, all []*saga.Definition) {
 	t.Helper()
-	def, err := Plan(Deadlines{Do: 30 * time.Second, Undo: 10 * time.Second})
+	current, all, err := Plans(Deadlines{Do: 30 * time.Second, Undo: 10 * time.Second})
 	require.NoError(t, err)
-	return def
+	return current, all
 }
 
-// TestGolden plays every branch of an order's saga; each history is a file that a person can read.
+// TestGolden plays every branch of an order's saga, those of earlier plans too; each history is a file that a person
+// can read.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	sagatest.Golden(t, "testdata", plan(t))
+	_, all := plans(t)
+	sagatest.Golden(t, "testdata", all...)
 }
 
 // TestProperty plays random histories against participants that act once: the books balance in the end.
 func TestProperty(t *testing.T) {
 	t.Parallel()
-	sagatest.Property(t, plan(t))
+	current, _ := plans(t)
+	sagatest.Property(t, current)
 }
 
 // TestCommands: for every step, doing and undoing are the commands of one participant's topic, so that they stay in
