@@ -122,10 +122,8 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 			return nil, err
 		}
 	}
-	err = rt.Await(ctx, "broker", func(context.Context) (err error) {
-		a.Publisher, err = kafka.NewPublisher(a.Kafka, rt.Logger)
-		return err
-	})
+	// It connects at its first send: a service starts before its broker and is unready until that is there.
+	a.Publisher, err = kafka.NewPublisher(a.Kafka, rt.Logger)
 	if err != nil {
 		return nil, err
 	}
