@@ -168,8 +168,6 @@ func (a *App) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The consumer closes it too; this waits for the commit of the last offsets.
-	rt.OnStop("subscriber", func(context.Context) error { return subscriber.Close() })
 	rt.Check("consumer", func(context.Context) error {
 		return errors.Join(subscriber.Trouble(), a.Consumer.Ready())
 	})
@@ -178,39 +176,26 @@ func (a *App) Start(ctx context.Context) error {
 		return deadletter.Index(ctx, a.Kafka, rt.Name, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
 	})
 	rt.Go("relay", a.Outbox.Relay(a.sender, outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
-	rt.Go("upkeep", a.upkeep)
+	rt.Every("inbox purge", purgeInterval, func(ctx context.Context) error {
+		return purge(ctx, func(ctx context.Context) (int, error) {
+			return inbox.Purge(ctx, a.DB, a.Events.Now().Add(-a.cfg.InboxRetention), purgeBatch)
+		})
+	})
+	rt.Every("idempotency key purge", purgeInterval, func(ctx context.Context) error {
+		return purge(ctx, func(ctx context.Context) (int, error) {
+			return a.Idempotency.Purge(ctx, a.DB, a.Events.Now(), purgeBatch)
+		})
+	})
 	rt.HTTP(a.Router)
 	return nil
 }
 
-// upkeep removes what has expired. What fails is tried again in the next round: nothing depends on it.
-func (a *App) upkeep(ctx context.Context) error {
-	tick := time.NewTicker(purgeInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		now := a.Events.Now()
-		a.purge(ctx, "inbox", func() (int, error) {
-			return inbox.Purge(ctx, a.DB, now.Add(-a.cfg.InboxRetention), purgeBatch)
-		})
-		a.purge(ctx, "idempotency keys", func() (int, error) {
-			return a.Idempotency.Purge(ctx, a.DB, now, purgeBatch)
-		})
-	}
-}
-
-func (a *App) purge(ctx context.Context, what string, batch func() (int, error)) {
+// purge calls batch until there is nothing left that has expired.
+func purge(ctx context.Context, batch func(context.Context) (int, error)) error {
 	for ctx.Err() == nil {
-		n, err := batch()
-		if err != nil {
-			a.Runtime.Logger.WarnContext(ctx, "purge failed, trying again later", "of", what, "error", err)
-		}
-		if n < purgeBatch {
-			return
+		if n, err := batch(ctx); err != nil || n < purgeBatch {
+			return err
 		}
 	}
+	return nil
 }

@@ -50,6 +50,25 @@ type closer struct {
 // context ends. An error or a panic stops the process; nil only ends fn.
 func (rt *Runtime) Go(name string, fn func(ctx context.Context) error) { rt.others.run(name, fn) }
 
+// Every is Go for upkeep: it calls fn once an interval, the first time after one. What fails is logged and tried again in
+// the next round: nothing may depend on it.
+func (rt *Runtime) Every(name string, interval time.Duration, fn func(ctx context.Context) error) {
+	rt.Go(name, func(ctx context.Context) error {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			if err := fn(ctx); err != nil && ctx.Err() == nil {
+				rt.Logger.WarnContext(ctx, "upkeep failed, trying again later", "of", name, "error", err)
+			}
+		}
+	})
+}
+
 // Consume is Go for what takes work in, such as consumers: its context ends in phase 2, and the background functions
 // are still there while it finishes.
 func (rt *Runtime) Consume(name string, fn func(ctx context.Context) error) {

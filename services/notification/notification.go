@@ -149,7 +149,7 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	if err != nil {
 		return err
 	}
-	upkeep(rt, "retention", retainInterval, func(ctx context.Context) error {
+	rt.Every("retention", retainInterval, func(ctx context.Context) error {
 		var err error
 		for more := true; more && err == nil && ctx.Err() == nil; {
 			more, err = store.Purge(ctx, a.DB, a.Events.Now().Add(-cfg.Retention), retainBatch)
@@ -195,7 +195,7 @@ func startWebhook(cfg Config, rt *service.Runtime, a *app.App, hooks *queue.Queu
 	rt.OnStop("webhook connections", func(context.Context) error { channel.Close(); return nil })
 	rt.Check("webhook", func(context.Context) error { return hooks.Ready() })
 	rt.Consume("webhook", func(ctx context.Context) error { return hooks.Run(ctx, channel.Handle) })
-	upkeep(rt, "webhook upkeep", cfg.WebhookTakeover, func(ctx context.Context) error {
+	rt.Every("webhook upkeep", cfg.WebhookTakeover, func(ctx context.Context) error {
 		if _, err := hooks.Trim(ctx); err != nil {
 			return err
 		}
@@ -211,22 +211,4 @@ func startWebhook(cfg Config, rt *service.Runtime, a *app.App, hooks *queue.Queu
 		return err
 	})
 	return nil
-}
-
-// upkeep calls fn again and again. What fails is tried again in the next round: nothing depends on it.
-func upkeep(rt *service.Runtime, name string, interval time.Duration, fn func(ctx context.Context) error) {
-	rt.Go(name, func(ctx context.Context) error {
-		tick := time.NewTicker(interval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
-			}
-			if err := fn(ctx); err != nil && ctx.Err() == nil {
-				rt.Logger.WarnContext(ctx, "upkeep failed, trying again later", "of", name, "error", err)
-			}
-		}
-	})
 }
