@@ -17,6 +17,9 @@ import (
 // commands are the command line; each command has a file of its own.
 type commands struct {
 	Up     upCmd     `cmd:"" help:"Run a whole system on this machine until Ctrl-C."`
+	Down   downCmd   `cmd:"" help:"Stop the system that 'up' runs."`
+	Reset  resetCmd  `cmd:"" help:"Stop the system that 'up' runs, and remove its data."`
+	Kafka  kafkaCmd  `cmd:"" help:"Run one of Kafka's own command-line tools."`
 	Run    runCmd    `cmd:"" help:"Run a command against a system of its own, which goes when the command ends."`
 	Demo   demoCmd   `cmd:"" help:"Show everything at work on a system of its own, and hold it against what should happen."`
 	DLQ    dlqCmd    `cmd:"" name:"dlq" help:"List, show, redrive and discard dead letters."`
