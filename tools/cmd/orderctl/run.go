@@ -68,7 +68,7 @@ func (r runCmd) Run(ctx context.Context, c console) (err error) {
 
 // execute runs a program with more environment, and hands on its exit code.
 func execute(ctx context.Context, command, env []string) error {
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // the caller's own command
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// It ends as it likes before it is killed: it may have things of its own to stop.

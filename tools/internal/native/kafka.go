@@ -153,7 +153,7 @@ func (s *Servers) format(ctx context.Context, id, properties string) error {
 	if err != nil {
 		return err
 	}
-	if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil { //nolint:gosec // our own arguments
+	if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("format Kafka's folder: %w\n%s", err, out)
 	}
 	return nil
