@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,7 +129,7 @@ func (s *show) perform(ctx context.Context) error {
 	calm.Wait()
 	s.duplicate(ctx)
 
-	s.cfg.Progress("%d mixed orders at once, and SIGKILL to %s in the middle", s.cfg.Orders, crashed)
+	s.cfg.Progress("%d mixed orders at once, and SIGKILL to %s in the middle", s.cfg.Orders, strings.Join(s.victims(), " and "))
 	s.load(ctx, rand.New(rand.NewPCG(s.cfg.Seed, 1)))
 	s.cfg.Progress("waiting for the silent participants' deadlines")
 	all.Wait()

@@ -204,6 +204,9 @@ func (s *Stack) URL(name string) string {
 // Brokers are Kafka's addresses.
 func (s *Stack) Brokers() []string { return s.servers.Brokers() }
 
+// Servers are the names of the servers that Kill and Restart take besides services: none of the embedded ones.
+func (s *Stack) Servers() []string { return s.servers.Names() }
+
 // RedisURL is Redis's address.
 func (s *Stack) RedisURL() string { return s.servers.RedisURL() }
 
