@@ -68,15 +68,18 @@ func (c *Consumer) handle(msg *message.Message) error {
 }
 
 // transact is the one transaction function: inbox mark, effect and outbox rows commit together, or none does
-// (invariants 1 and 5). A nil effect is that of a message that has been handled.
+// (invariants 1 and 5). Only effectively-once has an inbox. A nil effect is that of a message that has been handled.
 func (c *Consumer) transact(ctx context.Context, e event.Event, letter string, effect HandlerFunc) error {
 	duplicate := false
 	err := c.deps.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {
-		fresh, err := inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), e.ID)
-		if err != nil {
-			return err
+		if c.deps.Guarantee == kafka.EffectivelyOnce {
+			fresh, err := inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), e.ID)
+			if err != nil {
+				return err
+			}
+			duplicate = !fresh[e.ID]
 		}
-		if duplicate = !fresh[e.ID]; !duplicate && effect != nil {
+		if !duplicate && effect != nil {
 			if err := effect(ctx, tx, e); err != nil {
 				return err
 			}
@@ -93,8 +96,11 @@ func (c *Consumer) transact(ctx context.Context, e event.Event, letter string, e
 }
 
 // seen tells whether the message has been handled, without a lock: it saves a call to the outside, and the inbox mark
-// in the transaction is what decides.
+// in the transaction is what decides. Without an inbox no message has been handled.
 func (c *Consumer) seen(ctx context.Context, e event.Event) (bool, error) {
+	if c.deps.Guarantee != kafka.EffectivelyOnce {
+		return false, nil
+	}
 	return inbox.Seen(ctx, c.deps.DB, c.deps.Group, e.ID)
 }
 

@@ -10,38 +10,18 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
-// Bounds on what one partition holds in memory beyond MaxInFlight.
-const (
-	// readAhead is how many records, and readAheadBytes how many bytes, may wait for a place in flight before the
-	// partition is paused. What is being fetched at that moment comes on top.
-	readAhead      = 4096
-	readAheadBytes = 1 << 20
-	// maxSpan is how far the partition goes on ahead of its lowest unfinished message: that many messages come again
-	// after a crash.
-	maxSpan = 1 << 16
-)
+// maxSpan is how far a partition goes on ahead of its lowest unfinished message: that many messages come again after a
+// crash.
+const maxSpan = 1 << 16
 
-// session is sarama's handler: one membership, from joining to leaving.
-type session struct {
-	subscriber *Subscriber
-	joined     bool
-}
+// session is sarama's handler.
+type session struct{ subscriber *Subscriber }
 
 // Setup implements sarama.ConsumerGroupHandler.
-func (s *session) Setup(sess sarama.ConsumerGroupSession) error {
-	s.joined = true
-	s.subscriber.joined.Store(true)
-	// The session may end long before Cleanup, which waits for the claims.
-	context.AfterFunc(sess.Context(), func() { s.subscriber.joined.Store(false) })
-	s.subscriber.logger.Info("joined the consumer group", "member", sess.MemberID(), "generation", sess.GenerationID())
-	return nil
-}
+func (s *session) Setup(sarama.ConsumerGroupSession) error { return nil }
 
-// Cleanup implements sarama.ConsumerGroupHandler. sarama commits what was marked after it.
-func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
-	s.subscriber.joined.Store(false)
-	return nil
-}
+// Cleanup implements sarama.ConsumerGroupHandler.
+func (s *session) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler: one partition, from its assignment until it is taken away.
 // sarama tells that by closing the claim's channel, and commits the marked offsets after ConsumeClaim has returned,
@@ -62,14 +42,20 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 		cfg: sub.cfg, output: output, ctx: ctx, cancel: cancel,
 		logger: sub.logger.With("topic", topic, "partition", partition),
 		mark:   func(next int64) { sess.MarkOffset(topic, partition, next, "") },
-		pause:  func() { group.Pause(this) },
-		resume: func() {
-			if !sub.paused.Load() {
-				group.Resume(this)
-			}
+		commit: func(next int64) error { return sub.member.commit(sess, topic, partition, next) },
+		ahead: ahead{
+			pause: func() { group.Pause(this) },
+			resume: func() {
+				if !sub.paused.Load() {
+					group.Resume(this)
+				}
+			},
 		},
 		slots: make(chan struct{}, sub.cfg.MaxInFlight), moved: make(chan struct{}, 1), stop: make(chan struct{}),
 		lanes: map[string]*lane{},
+	}
+	if sub.cfg.Guarantee == AtMostOnce {
+		c.mark = func(int64) {} // it is committed already, and maybe more than that
 	}
 	c.run(assigned.Messages(), sub.ctx.Done())
 	c.drain()
@@ -86,10 +72,14 @@ type claim struct {
 	output *subscription
 	logger *slog.Logger
 	// ctx is the parent of the messages' contexts.
-	ctx           context.Context
-	cancel        context.CancelFunc
-	mark          func(next int64)
-	pause, resume func()
+	ctx    context.Context
+	cancel context.CancelFunc
+	mark   func(next int64)
+	// commit commits at once; for AtMostOnce.
+	commit func(next int64) error
+	ahead  ahead
+	// reserved is up to where AtMostOnce has committed.
+	reserved int64
 
 	// slots holds one token for every message that was taken up and is not finished.
 	slots chan struct{}
@@ -119,11 +109,10 @@ type job struct {
 // run takes records up as places come free, until the partition is taken away (records is closed), the subscription
 // ends, or closing does. It never stops reading records: only so can it see that the partition is taken away.
 func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struct{}) {
-	var ahead []*sarama.ConsumerMessage
-	bytes, paused := 0, false
+	var retry <-chan time.Time // set after a commit that failed
 	for {
 		var slots chan<- struct{}
-		if len(ahead) > 0 && c.span() < maxSpan {
+		if retry == nil && len(c.ahead.records) > 0 && c.span() < maxSpan {
 			slots = c.slots
 		}
 		select {
@@ -131,22 +120,17 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struc
 			if !ok {
 				return
 			}
-			ahead = append(ahead, record)
-			bytes += size(record)
-			// Said again for every record over the limit, because Resume may have undone it.
-			if len(ahead) >= readAhead || bytes >= readAheadBytes {
-				c.pause()
-				paused = true
-			}
+			c.ahead.add(record)
 		case slots <- struct{}{}:
-			record := ahead[0]
-			ahead[0], ahead = nil, ahead[1:]
-			bytes -= size(record)
-			c.take(record)
-			if paused && len(ahead) <= readAhead/2 && bytes <= readAheadBytes/2 {
-				c.resume()
-				paused = false
+			if c.cfg.Guarantee == AtMostOnce && !c.reserve() {
+				<-c.slots
+				retry = time.After(c.cfg.NackDelay)
+				continue
 			}
+			c.take(c.ahead.records[0])
+			c.ahead.drop(1)
+		case <-retry:
+			retry = nil
 		case <-c.moved:
 		case <-c.output.done:
 			return
@@ -156,7 +140,46 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struc
 	}
 }
 
-func size(r *sarama.ConsumerMessage) int { return len(r.Key) + len(r.Value) }
+// reserve sees to it that the next record's offset is committed, together with those of the next MaxInFlight.
+func (c *claim) reserve() bool {
+	if c.ahead.records[0].Offset < c.reserved {
+		return true
+	}
+	batch := c.ahead.first(c.cfg.MaxInFlight)
+	next := batch[len(batch)-1].Offset + 1
+	if err := c.commit(next); err != nil {
+		// Nobody knows whether it was committed: until it was, nothing of the batch is handed out. If the partition is
+		// taken away before, the next member starts behind the batch or with it.
+		c.logger.Warn("messages wait until their offset is committed", "error", err)
+		return false
+	}
+	c.reserved = next
+	return true
+}
+
+// handOutReserved hands out what is committed, which no member will ever get again, and waits for it until over.
+func (c *claim) handOutReserved(over <-chan struct{}) {
+	for len(c.ahead.records) > 0 && c.ahead.records[0].Offset < c.reserved {
+		select {
+		case c.slots <- struct{}{}:
+			c.take(c.ahead.records[0])
+			c.ahead.drop(1)
+		case <-c.output.done:
+			return
+		case <-over:
+			return
+		}
+	}
+	for range c.cfg.MaxInFlight { // when all places are free, all are finished
+		select {
+		case c.slots <- struct{}{}:
+		case <-c.output.done:
+			return
+		case <-over:
+			return
+		}
+	}
+}
 
 // take puts record into its key's lane. A record without a key has a lane of its own.
 func (c *claim) take(record *sarama.ConsumerMessage) {
@@ -203,7 +226,7 @@ func (c *claim) work(j job) bool {
 		if !ok {
 			return false
 		}
-		if acked {
+		if acked || c.cfg.Guarantee == AtMostOnce {
 			c.finish(j)
 			return true
 		}
@@ -260,20 +283,24 @@ func (c *claim) span() int {
 }
 
 // drain hands out nothing more, lets what is in hand finish within DrainTimeout, and seals the claim. Handlers that
-// are still at work then see their context end; their messages come again, here or at another member.
+// are still at work then see their context end; their messages come again, here or at another member. AtMostOnce first
+// hands out what it has committed, in the same time.
 func (c *claim) drain() {
+	over, cancel := context.WithTimeout(context.Background(), c.cfg.DrainTimeout)
+	defer cancel()
+	if c.cfg.Guarantee == AtMostOnce {
+		c.handOutReserved(over.Done())
+	}
 	close(c.stop)
 	finished := make(chan struct{})
 	go func() {
 		c.running.Wait()
 		close(finished)
 	}()
-	timer := time.NewTimer(c.cfg.DrainTimeout)
-	defer timer.Stop()
 	select {
 	case <-finished:
-	case <-timer.C:
-		c.logger.Warn("messages in hand did not finish in time, they come again", "timeout", c.cfg.DrainTimeout)
+	case <-over.Done():
+		c.logger.Warn("messages in hand did not finish in time", "timeout", c.cfg.DrainTimeout, "guarantee", c.cfg.Guarantee)
 	}
 	c.mu.Lock()
 	c.sealed = true

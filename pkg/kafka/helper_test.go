@@ -170,7 +170,7 @@ func assigned(t *testing.T, c *cluster, group string) []int {
 
 func publisher(t *testing.T, cfg kafka.Config) *kafka.Publisher {
 	t.Helper()
-	p, err := kafka.NewPublisher(cfg, quiet)
+	p, err := kafka.NewPublisher(kafka.PublisherConfig{Config: cfg}, quiet)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = p.Close() })
 	return p
