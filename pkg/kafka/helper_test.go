@@ -42,9 +42,9 @@ var quiet = slog.New(slog.DiscardHandler)
 // cluster is the Kafka of one test: one in memory, or the one that TEST_KAFKA_BROKERS names, which tests then have one
 // after another (-parallel 1).
 type cluster struct {
-	// embedded is nil for a real one.
-	embedded *kfake.Cluster
-	admin    sarama.ClusterAdmin
+	// Cluster is nil for a real one.
+	*kfake.Cluster
+	admin sarama.ClusterAdmin
 }
 
 // broker returns a broker with empty topics of the given number of partitions, and no groups.
@@ -53,8 +53,7 @@ func broker(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.C
 	cfg := kafka.Config{ClientID: "test"}
 	real := os.Getenv("TEST_KAFKA_BROKERS")
 	if real == "" {
-		embedded, cfg := embedded(t, partitions, topics...)
-		return &cluster{embedded: embedded}, cfg
+		return embedded(t, partitions, topics...)
 	}
 	cfg.Brokers = strings.Split(real, ",")
 	admin, err := sarama.NewClusterAdmin(cfg.Brokers, cfg.Sarama())
@@ -74,12 +73,12 @@ func broker(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.C
 }
 
 // embedded returns a broker in memory, for tests of what a real one cannot be told to do.
-func embedded(t *testing.T, partitions int32, topics ...string) (*kfake.Cluster, kafka.Config) {
+func embedded(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.Config) {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, topics...))
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, topics...))
 	require.NoError(t, err)
-	t.Cleanup(cluster.Close)
-	return cluster, kafka.Config{Brokers: cluster.ListenAddrs(), ClientID: "test"}
+	t.Cleanup(fake.Close)
+	return &cluster{Cluster: fake}, kafka.Config{Brokers: fake.ListenAddrs(), ClientID: "test"}
 }
 
 // clean removes the topics, and all groups, of tests that came before.
@@ -124,14 +123,14 @@ func (c *cluster) expel(t *testing.T, group string) {
 
 // committed is the group's committed offset, or -1.
 func committed(c *cluster, group, topic string, partition int32) int64 {
-	if c.embedded == nil {
+	if c.Cluster == nil {
 		offsets, err := c.admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: {partition}})
 		if err != nil || offsets.GetBlock(topic, partition) == nil {
 			return -1
 		}
 		return offsets.GetBlock(topic, partition).Offset
 	}
-	info := c.embedded.GroupInfo(group)
+	info := c.GroupInfo(group)
 	if info == nil {
 		return -1
 	}
@@ -146,8 +145,8 @@ func committed(c *cluster, group, topic string, partition int32) int64 {
 func assigned(t *testing.T, c *cluster, group string) []int {
 	t.Helper()
 	var counts []int
-	if c.embedded != nil {
-		for _, member := range c.embedded.GroupInfo(group).Members {
+	if c.Cluster != nil {
+		for _, member := range c.GroupInfo(group).Members {
 			counts = append(counts, member.NumAssigned())
 		}
 		return counts

@@ -440,7 +440,7 @@ func TestAtMostOnceHandsOutWhatItCommitted(t *testing.T) {
 // Nothing is handed out whose offset the cluster does not have for certain.
 func TestAtMostOnceWaitsForTheCommit(t *testing.T) {
 	t.Parallel()
-	cluster, cfg := broker(t, 1, "topic")
+	cluster, cfg := embedded(t, 1, "topic")
 	send(t, publisher(t, cfg), addressed("topic", "k", 0))
 	refusals := make(chan struct{})
 	cluster.ControlKey(kmsg.OffsetCommit.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
