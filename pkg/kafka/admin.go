@@ -167,6 +167,9 @@ func (a *Admin) Lag(ctx context.Context, group string) ([]PartitionLag, error) {
 				first[topic][p], end[topic][p] = sarama.OffsetOldest, sarama.OffsetNewest
 			}
 		}
+		if len(first) == 0 {
+			return nil // a group that has committed nothing yet
+		}
 		firsts, err := admin.ListOffsets(first, nil)
 		if err != nil {
 			return err
