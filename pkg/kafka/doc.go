@@ -18,6 +18,10 @@
 // The Publisher promises that what it reports as sent is on all in-sync replicas, and that sends to one partition stay
 // in the order in which they were made. It does not promise that what it reports as failed is not in the log.
 //
-// Both connect when they are first used and again after the cluster was away. Nothing here creates a topic but
-// Admin.EnsureTopics.
+// Both connect when they are first used and again after the cluster was away. No topic is created because somebody used
+// it: only Admin.EnsureTopics and Admin.Apply create topics, when they are told to.
+//
+// Topics are declared. Plan says how a cluster differs from what is declared, and Apply changes that, all of it or
+// nothing. Neither ever takes away: records, copies, partitions. Partitions are added only by who says that the order of
+// a key's records may suffer or, by Undrained, cannot.
 package kafka

@@ -37,14 +37,11 @@ type Stack struct {
 	records   *records
 }
 
-// Start starts a stack with topics, and reads everything that is written to them.
-func Start(t testing.TB, topics ...string) *Stack {
+// Start starts a stack with topics, and reads everything that is written to them. Those that a service needs are what
+// it gives to app.Options.
+func Start(t testing.TB, topics []kafka.Topic) *Stack {
 	t.Helper()
-	declared := make([]kafka.Topic, len(topics))
-	for i, name := range topics {
-		declared[i] = kafka.Topic{Name: name, Partitions: 2, Replication: 1}
-	}
-	stack, err := devstack.Start(t.Context(), devstack.Config{Topics: declared})
+	stack, err := devstack.Start(t.Context(), devstack.Config{Topics: topics})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = stack.Stop() })
 	cfg := kafka.Config{Brokers: stack.Brokers(), ClientID: "testkit"}
@@ -292,17 +289,17 @@ type records struct {
 	byTopic map[string][]kafka.Record
 }
 
-func newRecords(t testing.TB, cfg kafka.Config, topics []string) *records {
+func newRecords(t testing.TB, cfg kafka.Config, topics []kafka.Topic) *records {
 	t.Helper()
 	rs := &records{byTopic: map[string][]kafka.Record{}}
 	consumer, err := sarama.NewConsumer(cfg.Brokers, cfg.Sarama())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = consumer.Close() })
 	for _, topic := range topics {
-		partitions, err := consumer.Partitions(topic)
+		partitions, err := consumer.Partitions(topic.Name)
 		require.NoError(t, err)
 		for _, p := range partitions {
-			pc, err := consumer.ConsumePartition(topic, p, sarama.OffsetOldest)
+			pc, err := consumer.ConsumePartition(topic.Name, p, sarama.OffsetOldest)
 			require.NoError(t, err)
 			t.Cleanup(pc.AsyncClose)
 			go func() {
@@ -310,7 +307,7 @@ func newRecords(t testing.TB, cfg kafka.Config, topics []string) *records {
 					msg, err := kafka.Marshaler{}.Unmarshal(m)
 					if r, ok := kafka.RecordOf(msg); ok && err == nil {
 						rs.mu.Lock()
-						rs.byTopic[topic] = append(rs.byTopic[topic], r)
+						rs.byTopic[topic.Name] = append(rs.byTopic[topic.Name], r)
 						rs.mu.Unlock()
 					}
 				}
