@@ -86,7 +86,7 @@ func planPartitions(t Topic, state TopicState, grow bool) []Change {
 		return nil
 	case t.Partitions < has:
 		c.Refused = "Kafka takes no partition away"
-		c.ByHand = tool("topics", "--delete --topic "+t.Name) + " deletes the topic with every record, and it can be created anew"
+		c.ByHand = tool("topics", "--delete --topic "+t.Name) + " # with every record; then create it anew"
 	case !grow:
 		c.Refused = "keys would move to other partitions, and records of one key overtake each other"
 		c.ByHand = tool("topics", fmt.Sprintf("--alter --topic %s --partitions %d", t.Name, t.Partitions))

@@ -75,7 +75,7 @@ func TestPlan(t *testing.T) {
 			declared: declared(nil), actual: had(nil, []int32{1, 2}, []int32{1, 2}, []int32{1, 2}), grow: true,
 			want: []kafka.Change{{
 				Topic: "t", Kind: kafka.ChangePartitions, From: "3", To: "2", Refused: "Kafka takes no partition away",
-				ByHand: "kafka-topics.sh --bootstrap-server $KAFKA_BROKERS --delete --topic t deletes the topic with every record, and it can be created anew",
+				ByHand: "kafka-topics.sh --bootstrap-server $KAFKA_BROKERS --delete --topic t # with every record; then create it anew",
 			}},
 		},
 		"more copies": {

@@ -59,11 +59,23 @@ type Service struct {
 	t    testing.TB
 	stop context.CancelFunc
 	done chan int
+	log  *logs
 }
 
 // Run starts a service with settings ("NAME=value") on top of the addresses of the stack, and waits until it is ready.
 // The same name again, after Stop, finds the database that the first left.
 func Run[C service.Configured](s *Stack, name string, run func(context.Context, C, *service.Runtime) error, settings ...string) *Service {
+	s.t.Helper()
+	svc := Launch(s, name, run, settings...)
+	wait(s.t, name+" is ready", func() (bool, string) {
+		status, body := svc.get("/readyz")
+		return status == http.StatusOK, body
+	})
+	return svc
+}
+
+// Launch is Run without waiting until the service is ready: only until it has an address.
+func Launch[C service.Configured](s *Stack, name string, run func(context.Context, C, *service.Runtime) error, settings ...string) *Service {
 	s.t.Helper()
 	environ := append([]string{
 		"HTTP_ADDR=127.0.0.1:0", "KAFKA_BROKERS=" + strings.Join(s.Brokers(), ","), "REDIS_URL=" + s.RedisURL(),
@@ -73,7 +85,7 @@ func Run[C service.Configured](s *Stack, name string, run func(context.Context, 
 	log := &logs{}
 	started := make(chan *service.Runtime, 1)
 	ctx, stop := context.WithCancel(context.Background())
-	svc := &Service{t: s.t, stop: stop, done: make(chan int, 1)}
+	svc := &Service{t: s.t, stop: stop, done: make(chan int, 1), log: log}
 	go func() {
 		svc.done <- service.Run(ctx, name, service.Process{
 			Environ: environ, Stdout: log, Stderr: log, OnStart: func(rt *service.Runtime) { started <- rt },
@@ -92,10 +104,6 @@ func Run[C service.Configured](s *Stack, name string, run func(context.Context, 
 		svc.done <- code
 		require.FailNow(s.t, "service did not start", "%s ended with code %d:\n%s", name, code, log)
 	}
-	wait(s.t, name+" is ready", func() (bool, string) {
-		status, body := svc.get("/readyz")
-		return status == http.StatusOK, body
-	})
 	return svc
 }
 
@@ -129,6 +137,18 @@ func (svc *Service) Stop() {
 	case <-time.After(Patience):
 		require.FailNow(svc.t, "service did not stop")
 	}
+}
+
+// Exit waits until the service has ended by itself, and returns its exit code and its log.
+func (svc *Service) Exit() (code int, log string) {
+	svc.t.Helper()
+	select {
+	case code = <-svc.done:
+		svc.done <- 0 // Stop has nothing to complain of
+	case <-time.After(Patience):
+		require.FailNow(svc.t, "service goes on", svc.log)
+	}
+	return code, svc.log.String()
 }
 
 func (svc *Service) get(path string) (int, string) {
