@@ -11,21 +11,16 @@ import (
 
 	"github.com/orderflow/orderflow/api/events"
 	analyticsapi "github.com/orderflow/orderflow/api/rest/analytics"
-	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/testkit"
 	"github.com/orderflow/orderflow/services/analytics"
 )
 
-var topics = []string{
-	events.TopicOrderCreated, events.TopicOrderConfirmed, events.TopicOrderCancelled,
-	deadletter.Topic("analytics"), deadletter.RedriveTopic("analytics"),
-}
-
 // TestFigures: events out of order, twice, and with a restart in between; the figures are right in the end.
 func TestFigures(t *testing.T) {
 	t.Parallel()
-	s := testkit.Start(t, topics...)
+	s := testkit.Start(t, kafka.Topics(events.TopicsOf("analytics")))
 	svc := testkit.Run(s, "analytics", analytics.Run)
 
 	at := time.Date(2026, 1, 2, 3, 4, 30, 0, time.UTC)

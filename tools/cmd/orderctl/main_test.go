@@ -21,7 +21,9 @@ func TestCommandLine(t *testing.T) {
 		{"up --base-port=high", 2, "expected a valid 64 bit int but got \"high\""},
 		{"up --base-port=70000 --bin=" + t.TempDir(), 1, "port 70000 (order) must be from 1 to 65535"},
 		{"run --bin=" + t.TempDir() + " true", 1, "build them with `make build`"},
-		{"topics list --brokers=nowhere", 1, `broker "nowhere" must be host:port`},
+		{"topics plan --brokers=nowhere", 1, `broker "nowhere" must be host:port`},
+		{"topics plan --brokers=127.0.0.1:1 --env=test", 2, `--env must be one of "development","production" but got "test"`},
+		{"topics apply --brokers=127.0.0.1:1 --hold=0s", 1, "--hold is 0s and --timeout 10m0s, both must be more than 0s"},
 		{"topics apply --brokers=127.0.0.1:1 --wait=1ms", 1, "reach Kafka at [127.0.0.1:1] within 1ms"},
 	} {
 		t.Run(c.args, func(t *testing.T) {

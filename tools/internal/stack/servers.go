@@ -45,24 +45,36 @@ func (s *Stack) startServers(ctx context.Context) (servers, error) {
 	return n, nil
 }
 
-// Topics are all of topics.yaml, as a cluster of so many brokers can hold them.
-func Topics(brokers int) []kafka.Topic {
-	var topics []kafka.Topic
-	for _, t := range events.Topics() {
-		t = t.On(brokers)
-		topics = append(topics, kafka.Topic{
-			Name: t.Name, Partitions: int32(t.Partitions), Replication: int16(t.Replication), Configs: t.Configs(),
-		})
+// Topics are all of topics.yaml as an environment has them, one of events.Environments.
+func Topics(environment string) ([]kafka.Topic, error) {
+	declared := events.Topics()
+	for i := range declared {
+		var err error
+		if declared[i], err = declared[i].In(environment); err != nil {
+			return nil, err
+		}
 	}
-	return topics
+	return kafka.Topics(declared), nil
+}
+
+// environment is that of topics.yaml which a cluster of so many brokers can hold.
+func environment(brokers int) string {
+	if brokers < 3 {
+		return "development"
+	}
+	return "production"
 }
 
 func ensureTopics(ctx context.Context, brokers []string) error {
+	topics, err := Topics(environment(len(brokers)))
+	if err != nil {
+		return err
+	}
 	admin, err := kafka.NewAdmin(kafka.Config{Brokers: brokers, ClientID: "stack"})
 	if err != nil {
 		return err
 	}
-	return errors.Join(admin.EnsureTopics(ctx, Topics(len(brokers))), admin.Close())
+	return errors.Join(admin.EnsureTopics(ctx, topics), admin.Close())
 }
 
 // nativeServers are package native's.
@@ -82,9 +94,13 @@ type embedded struct {
 }
 
 func startEmbedded(ctx context.Context, opts Options) (servers, error) {
+	topics, err := Topics(environment(1))
+	if err != nil {
+		return nil, err
+	}
 	dev, err := devstack.Start(ctx, devstack.Config{
 		Dir: filepath.Join(opts.Dir, "broker"), KafkaPort: opts.KafkaPort, RedisPort: opts.RedisPort,
-		Topics: Topics(1), Logger: opts.Logger,
+		Topics: topics, Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, err
