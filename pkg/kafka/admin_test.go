@@ -60,3 +60,18 @@ func TestReachableIsBounded(t *testing.T) {
 	_, cfg := broker(t, 1)
 	require.NoError(t, admin(t, cfg).Reachable(t.Context()))
 }
+
+// A group that has members and committed nothing has no lag yet.
+func TestLagOfAGroupThatCommittedNothing(t *testing.T) {
+	t.Parallel()
+	_, cfg := broker(t, 1, "topic")
+	s := subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}})
+	subscribe(t, s, "topic")
+	require.Eventually(t, s.Joined, patience, tick)
+	admin, err := kafka.NewAdmin(cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, admin.Close()) }()
+	lags, err := admin.Lag(t.Context(), "group")
+	require.NoError(t, err)
+	require.Empty(t, lags)
+}
