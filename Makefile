@@ -48,7 +48,7 @@ build: ## the services and orderctl, into bin/
 	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl
 
 # On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
-SUITES := $(if $(filter native,$(STACK)),pkg-native e2e-native,unit e2e)
+SUITES := $(if $(filter native,$(STACK)),pkg-native e2e-native cluster-native,unit e2e)
 
 .PHONY: test
 test: $(SUITES:%=test-%) ## every test: of the modules, with the race detector, then end to end; STACK=native: what meets servers
@@ -68,6 +68,12 @@ test-e2e: bin/gotestsum build ## the end-to-end suite against a stack of its own
 test-e2e-native: bin/gotestsum build
 	@mkdir -p .build
 	@STACK=native bin/orderctl run -- bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/test-e2e-native.txt
+
+.PHONY: test-cluster-native
+test-cluster-native: bin/gotestsum build
+	@mkdir -p .build
+	@STACK=native BROKERS=3 bin/orderctl run --servers-only -- bin/gotestsum --format testname -- -count=1 -timeout 10m -tags cluster \
+		./tests/cluster 2>&1 | tee .build/test-cluster-native.txt
 
 .PHONY: test-pkg-native
 test-pkg-native: bin/gotestsum build
