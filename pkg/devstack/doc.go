@@ -12,6 +12,15 @@
 // of a stream whose newest entries were deleted, and, when the stack itself is killed, what was written in the last
 // second. Keys expire by the wall clock, also while the stack is down.
 //
+// # Where kfake differs from Apache Kafka
+//
+//   - One node: acknowledgements of the leader and of all replicas are the same, and no leader ever changes.
+//   - A transaction that nobody ends is aborted when its timeout is over. Apache Kafka looks every ten seconds.
+//   - While a transaction is committing an offset, read_committed members of its group wait for the offsets of all
+//     partitions; with Apache Kafka for that partition's.
+//   - A group that never was has no offsets: asking for them is an error (GROUP_ID_NOT_FOUND). Apache Kafka answers that
+//     there are none.
+//
 // It promises neither speed nor the durability and availability of a real cluster, and there is no access control.
 // One stack uses a directory at a time; a second one is refused.
 package devstack

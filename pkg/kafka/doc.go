@@ -1,6 +1,7 @@
 // Package kafka speaks Kafka with Watermill's interfaces on the outside: a publisher that sends batches, a
 // subscriber that handles many messages of one partition at a time, a marshaler that loses nothing, and the few
-// questions that are asked of a cluster (topics, lag, is it there).
+// questions that are asked of a cluster (topics, lag, is it there). What becomes of a message when something fails is
+// chosen by a Guarantee; docs/DELIVERY.md has a table, and a test for each cell.
 //
 // The Subscriber is one member of its consumer group, whatever the number of topics. It promises that
 //
@@ -15,8 +16,15 @@
 // A message may be delivered more than once: after a crash, and after a partition moved while a handler was slower
 // than DrainTimeout. Messages after the lowest unfinished one come again too, though they had been acknowledged.
 //
+// With AtMostOnce the third, the fourth and the fifth are others: an offset is committed before its message is handed
+// out; a message is handed out once, whatever the answer; and what was committed is still handed out, within
+// DrainTimeout, when a partition is taken away or on Close. It does not promise that a message is handed out: a process
+// that is killed loses up to twice MaxInFlight messages a partition.
+//
 // The Publisher promises that what it reports as sent is on all in-sync replicas, and that sends to one partition stay
-// in the order in which they were made. It does not promise that what it reports as failed is not in the log.
+// in the order in which they were made. It does not promise that what it reports as failed is not in the log. With
+// AtLeastOnce what it reports as sent may be there twice; with AtMostOnce it was sent once, its leader had it, and it is
+// lost with that leader if no other replica was in time.
 //
 // The Transformer consumes, transforms and produces. It promises that
 //

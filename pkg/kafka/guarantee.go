@@ -16,7 +16,7 @@ const (
 	// the log once. A consumer needs an inbox for it (package consumer has one).
 	EffectivelyOnce Guarantee = iota
 	// AtLeastOnce is for messages that must not be lost and whose effect may come twice, because it replaces ("the price
-	// is now 5") rather than adds. It saves the inbox, and for a publisher the right to write idempotently.
+	// is now 5") rather than adds. It saves the inbox, and the cluster the state of an idempotent producer.
 	AtLeastOnce
 	// AtMostOnce is for messages that are worthless when they are late, a measurement each second, say. Nothing is sent,
 	// handed out or tried a second time.

@@ -119,7 +119,7 @@ func (p process) start(t *testing.T, fault string) *running {
 	p.Fault = fault
 	spec, err := json.Marshal(p)
 	require.NoError(t, err)
-	r := &running{cmd: exec.Command(os.Args[0])} //nolint:gosec // this binary
+	r := &running{cmd: exec.Command(os.Args[0])}
 	r.cmd.Env = append(os.Environ(), roleVariable+"="+string(spec))
 	r.cmd.Stdout, r.cmd.Stderr = &r.output, &r.output
 	require.NoError(t, r.cmd.Start())

@@ -119,6 +119,8 @@ func rebalance(t *testing.T, g kafka.Guarantee, late bool, want int) {
 	member := func(drain time.Duration) (*kafka.Subscriber, <-chan *message.Message) {
 		s, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 			Config: cluster, Group: p.Group, Topics: []string{two}, Guarantee: g, MaxInFlight: 1, DrainTimeout: drain,
+			// Whoever leaves the group here does so by itself, however slow the machine is.
+			SessionTimeout: 30 * time.Second,
 		}, quiet)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = s.Close() })

@@ -12,8 +12,8 @@ import (
 	"github.com/orderflow/orderflow/tests/internal/broker"
 )
 
-// sends returns what a publisher reports of one record, and how often it is in the log.
-func sends(t *testing.T, g kafka.Guarantee, judge func(int16) verdict, attempts int) (err error, copies int) {
+// sends returns how often one record is in the log, and what its publisher reported of it last.
+func sends(t *testing.T, g kafka.Guarantee, judge func(int16) verdict, attempts int) (copies int, err error) {
 	t.Helper()
 	topic := broker.Name()
 	broker.Topics(t, cluster, topic)
@@ -29,7 +29,7 @@ func sends(t *testing.T, g kafka.Guarantee, judge func(int16) verdict, attempts 
 		require.Equal(t, "m", v)
 		copies++
 	}
-	return err, copies
+	return copies, err
 }
 
 // The broker appends the record, and its answer is lost.
@@ -45,7 +45,7 @@ func TestPublisherAnswerLost(t *testing.T) {
 	} {
 		t.Run(g.String(), func(t *testing.T) {
 			t.Parallel()
-			err, copies := sends(t, g, once(produce, lose), 1)
+			copies, err := sends(t, g, once(produce, lose), 1)
 			require.Equal(t, want.fails, err != nil, "%v", err)
 			require.Equal(t, want.copies, copies)
 		})
@@ -65,7 +65,7 @@ func TestPublisherConnectionCut(t *testing.T) {
 	} {
 		t.Run(g.String(), func(t *testing.T) {
 			t.Parallel()
-			err, copies := sends(t, g, once(produce, cut), 1)
+			copies, err := sends(t, g, once(produce, cut), 1)
 			require.Equal(t, want.fails, err != nil, "%v", err)
 			require.Equal(t, want.copies, copies)
 		})
@@ -84,7 +84,7 @@ func TestPublisherCallerSendsAgain(t *testing.T) {
 			if g == kafka.AtMostOnce {
 				attempts = 1
 			}
-			err, copies := sends(t, g, func(kind int16) verdict {
+			copies, err := sends(t, g, func(kind int16) verdict {
 				if kind == produce && sent.Add(1) <= attempts {
 					return lose
 				}
@@ -105,7 +105,7 @@ func TestPublisherCallerSendsAgain(t *testing.T) {
 // What at-most-once reports of a broker that does not answer can be told from what the broker refuses.
 func TestPublisherSaysWhy(t *testing.T) {
 	t.Parallel()
-	err, copies := sends(t, kafka.AtMostOnce, once(produce, cut), 1)
+	copies, err := sends(t, kafka.AtMostOnce, once(produce, cut), 1)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 	require.Zero(t, copies)
 	p := publisher(t, cluster, kafka.AtMostOnce)

@@ -54,7 +54,12 @@ func Create(t *testing.T, cfg kafka.Config, topics ...kafka.Topic) {
 	admin, err := kafka.NewAdmin(cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
-	require.NoError(t, admin.EnsureTopics(t.Context(), topics))
+	require.Eventually(t, func() bool { // a cluster that just started, or is busy, may refuse at first
+		if err = admin.EnsureTopics(t.Context(), topics); err != nil {
+			t.Log(err)
+		}
+		return err == nil
+	}, Patience, Tick)
 }
 
 // Values returns the values that stand in the only partition of topic now, as readers of that isolation see them. It
