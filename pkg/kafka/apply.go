@@ -97,10 +97,9 @@ func (a *Admin) replicate(ctx context.Context, t Topic) error {
 	ticker := time.NewTicker(topicTick)
 	defer ticker.Stop()
 	for moving := true; moving; {
-		err := a.do(ctx, operation, func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+		moving, err = answer(ctx, a, operation, func(admin sarama.ClusterAdmin) (bool, error) {
 			status, err := admin.ListPartitionReassignments(t.Name, partitions)
-			moving = len(status[t.Name]) > 0
-			return err
+			return len(status[t.Name]) > 0, err
 		})
 		if err != nil {
 			return err
@@ -163,26 +162,28 @@ func (a *Admin) settle(ctx context.Context, declared []Topic) error {
 	defer cancel()
 	ticker := time.NewTicker(topicTick)
 	defer ticker.Stop()
+	var what []string
 	for {
 		cluster, err := a.Describe(ctx, namesOf(declared)...)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			return err
+		} else if err != nil {
+			return fault.Unavailablef("the cluster took the changes but does not show them yet: %s: %w", strings.Join(what, ", "), ctx.Err())
 		}
 		left, err := Plan(declared, cluster, true)
 		if err != nil {
 			return err
+		}
+		what = nil
+		for _, c := range left {
+			what = append(what, fmt.Sprintf("%s of %s", c.Kind, c.Topic))
 		}
 		if len(left) == 0 && !slices.ContainsFunc(slices.Collect(maps.Values(cluster.Topics)), func(t TopicState) bool { return t.Leaderless }) {
 			return nil
 		}
 		select {
 		case <-ticker.C:
-		case <-ctx.Done():
-			var what []string
-			for _, c := range left {
-				what = append(what, fmt.Sprintf("%s of %s", c.Kind, c.Topic))
-			}
-			return fault.Unavailablef("the cluster took the changes but does not show them yet: %s: %w", strings.Join(what, ", "), ctx.Err())
+		case <-ctx.Done(): // the next question ends at once
 		}
 	}
 }

@@ -57,8 +57,8 @@ func (a *Admin) Undrained(ctx context.Context, topics []string, hold time.Durati
 // waiting counts by topic the records that a group has not committed, of the topics that it consumes: its members have
 // been given them, or it has committed in them.
 func (a *Admin) waiting(ctx context.Context, group string, given map[string]bool, spans map[string]span) (map[string]int64, error) {
-	counts := map[string]int64{}
-	err := a.do(ctx, "offsets of group "+group, func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+	return answer(ctx, a, "offsets of group "+group, func(admin sarama.ClusterAdmin) (map[string]int64, error) {
+		counts := map[string]int64{}
 		ask := map[string][]int32{}
 		for topic, s := range spans {
 			ask[topic] = slices.Collect(maps.Keys(s.end))
@@ -68,9 +68,9 @@ func (a *Admin) waiting(ctx context.Context, group string, given map[string]bool
 			err = committed.Err
 		}
 		if errors.Is(err, sarama.ErrGroupIDNotFound) {
-			return nil // gone since it was listed
+			return nil, nil // gone since it was listed
 		} else if err != nil {
-			return err
+			return nil, err
 		}
 		for topic, s := range spans {
 			consumes, n := given[topic], int64(0)
@@ -85,21 +85,19 @@ func (a *Admin) waiting(ctx context.Context, group string, given map[string]bool
 				counts[topic] = n
 			}
 		}
-		return nil
+		return counts, nil
 	})
-	return counts, err
 }
 
 // span is what stands in a topic, by partition: the first offset, and the next that will be written.
 type span struct{ first, end map[int32]int64 }
 
 func (a *Admin) ends(ctx context.Context, topics []string) (map[string]span, error) {
-	spans := map[string]span{}
 	cluster, err := a.Describe(ctx, topics...)
 	if err != nil {
 		return nil, err
 	}
-	err = a.do(ctx, "offsets of topics", func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+	return answer(ctx, a, "offsets of topics", func(admin sarama.ClusterAdmin) (map[string]span, error) {
 		at := func(when int64) (map[string]map[int32]int64, error) {
 			ask := map[string]map[int32]int64{}
 			for name, state := range cluster.Topics {
@@ -121,24 +119,24 @@ func (a *Admin) ends(ctx context.Context, topics []string) (map[string]span, err
 		}
 		first, err := at(sarama.OffsetOldest)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		end, err := at(sarama.OffsetNewest)
+		spans := map[string]span{}
 		for name := range cluster.Topics {
 			spans[name] = span{first[name], end[name]}
 		}
-		return err
+		return spans, err
 	})
-	return spans, err
 }
 
 // consuming returns every consumer group with the topics that its members have been given.
 func (a *Admin) consuming(ctx context.Context) (map[string]map[string]bool, error) {
-	groups := map[string]map[string]bool{}
-	err := a.do(ctx, "list consumer groups", func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+	return answer(ctx, a, "list consumer groups", func(admin sarama.ClusterAdmin) (map[string]map[string]bool, error) {
+		groups := map[string]map[string]bool{}
 		listed, err := admin.ListConsumerGroups()
 		if err != nil || len(listed) == 0 {
-			return err
+			return nil, err
 		}
 		described, err := admin.DescribeConsumerGroups(slices.Collect(maps.Keys(listed)))
 		for _, group := range described {
@@ -152,7 +150,6 @@ func (a *Admin) consuming(ctx context.Context) (map[string]map[string]bool, erro
 				}
 			}
 		}
-		return err
+		return groups, err
 	})
-	return groups, err
 }

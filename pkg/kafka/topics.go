@@ -66,27 +66,27 @@ type TopicState struct {
 
 // Describe returns the cluster's brokers and those of the named topics that exist.
 func (a *Admin) Describe(ctx context.Context, names ...string) (Cluster, error) {
-	cluster := Cluster{Topics: map[string]TopicState{}}
-	err := a.do(ctx, "describe topics", func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+	return answer(ctx, a, "describe topics", func(admin sarama.ClusterAdmin) (Cluster, error) {
+		cluster := Cluster{Topics: map[string]TopicState{}}
 		brokers, _, err := admin.DescribeCluster()
 		if err != nil {
-			return err
+			return cluster, err
 		}
 		for _, b := range brokers {
 			cluster.Brokers = append(cluster.Brokers, Broker{ID: b.ID(), Rack: b.Rack()})
 		}
 		if len(names) == 0 { // sarama would ask about all
-			return nil
+			return cluster, nil
 		}
 		found, err := admin.DescribeTopics(names)
 		if err != nil {
-			return err
+			return cluster, err
 		}
 		var resources []*sarama.ConfigResource
 		for _, t := range found {
 			state, there, err := stateOf(t)
 			if err != nil {
-				return fmt.Errorf("topic %s: %w", t.Name, err)
+				return cluster, fmt.Errorf("topic %s: %w", t.Name, err)
 			}
 			if there {
 				cluster.Topics[t.Name] = state
@@ -95,14 +95,14 @@ func (a *Admin) Describe(ctx context.Context, names ...string) (Cluster, error) 
 		}
 		results, err := admin.DescribeConfigs(resources, sarama.DescribeConfigsOptions{})
 		if err != nil {
-			return err
+			return cluster, err
 		}
 		for _, r := range results {
 			switch state := cluster.Topics[r.Name]; {
 			case errors.Is(r.ErrorCode, sarama.ErrUnknownTopicOrPartition):
 				delete(cluster.Topics, r.Name) // gone since, or this broker has not heard of it yet
 			case !errors.Is(r.ErrorCode, sarama.ErrNoError):
-				return fmt.Errorf("settings of topic %s: %w", r.Name, r.ErrorCode)
+				return cluster, fmt.Errorf("settings of topic %s: %w", r.Name, r.ErrorCode)
 			default:
 				for _, c := range r.Configs {
 					state.Configs[c.Name] = c.Value
@@ -112,9 +112,24 @@ func (a *Admin) Describe(ctx context.Context, names ...string) (Cluster, error) 
 				}
 			}
 		}
-		return nil
+		return cluster, nil
 	})
-	return cluster, err
+}
+
+// answer is do for a question with an answer. The answer travels by return: when ctx ends first, ask goes on in the
+// background and must write to nothing of the caller's.
+func answer[T any](ctx context.Context, a *Admin, operation string, ask func(sarama.ClusterAdmin) (T, error)) (T, error) {
+	answers := make(chan T, 1)
+	err := a.do(ctx, operation, func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+		value, err := ask(admin)
+		answers <- value
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return <-answers, nil
 }
 
 // stateOf reads what the cluster says of a topic; there is false when it says that it has none of that name.
@@ -139,18 +154,17 @@ func stateOf(t *sarama.TopicMetadata) (state TopicState, there bool, err error) 
 }
 
 // TopicNames returns the names of all topics, sorted, without those of Kafka itself.
-func (a *Admin) TopicNames(ctx context.Context) (names []string, err error) {
-	err = a.do(ctx, "list topics", func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+func (a *Admin) TopicNames(ctx context.Context) ([]string, error) {
+	return answer(ctx, a, "list topics", func(admin sarama.ClusterAdmin) (names []string, err error) {
 		topics, err := admin.DescribeTopics(nil)
 		for _, t := range topics {
 			if !t.IsInternal {
 				names = append(names, t.Name)
 			}
 		}
-		return err
+		slices.Sort(names)
+		return names, err
 	})
-	slices.Sort(names)
-	return names, err
 }
 
 // EnsureTopics creates the topics that are missing and waits until all are there, with leaders. One that exists is left
