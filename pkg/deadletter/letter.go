@@ -49,6 +49,9 @@ const maxTopic = 249
 // Topic is where a consumer group's dead letters go.
 func Topic(group string) string { return group + ".dlq" }
 
+// IndexGroup is the consumer group that reads a group's dead letters into its table.
+func IndexGroup(group string) string { return Topic(group) + ".index" }
+
 // RedriveTopic is where a dead letter is handed back to its group.
 func RedriveTopic(group string) string { return group + ".redrive" }
 
