@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,6 +82,50 @@ var declared = sync.OnceValue(func() []Topic {
 		panic(err)
 	}
 	return topics
+})
+
+// Received returns the topics that a service receives, as asyncapi.yaml says, in the order of topics.yaml. A dead-letter
+// topic is received by the owner's index, every other by its consumer group.
+func Received(service string) []Topic {
+	var topics []Topic
+	for _, t := range Topics() {
+		if received()[t.Name][service] {
+			topics = append(topics, t)
+		}
+	}
+	return topics
+}
+
+// received is who receives each topic. A mistake is a broken build, as above.
+var received = sync.OnceValue(func() map[string]map[string]bool {
+	var doc struct {
+		Operations map[string]struct {
+			Action  string `yaml:"action"`
+			Channel struct {
+				Ref string `yaml:"$ref"`
+			} `yaml:"channel"`
+			Tags []struct {
+				Name string `yaml:"name"`
+			} `yaml:"tags"`
+		} `yaml:"operations"`
+	}
+	if err := yaml.Unmarshal(api.AsyncAPI, &doc); err != nil {
+		panic(fmt.Errorf("asyncapi.yaml: %w", err))
+	}
+	by := map[string]map[string]bool{}
+	for _, o := range doc.Operations {
+		topic := strings.TrimPrefix(o.Channel.Ref, "#/channels/")
+		if o.Action != "receive" {
+			continue
+		}
+		if by[topic] == nil {
+			by[topic] = map[string]bool{}
+		}
+		for _, tag := range o.Tags {
+			by[topic][tag.Name] = true
+		}
+	}
+	return by
 })
 
 func parseTopics(data []byte) ([]Topic, error) {

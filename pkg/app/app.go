@@ -25,6 +25,7 @@ type Config struct {
 	consumer.Config
 	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"336h" desc:"how long a handled message is remembered; longer than the topics keep it, 1h to 8760h"`
 	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
+	LagInterval          time.Duration `env:"LAG_INTERVAL" envDefault:"15s" desc:"how often the lag of the consumer group is asked for, 100ms to 1h"`
 	InstanceID           string        `env:"INSTANCE_ID" desc:"stable name of this replica, for static membership of its consumer group"`
 }
 
@@ -39,6 +40,9 @@ func (c Config) Validate() []error {
 	}
 	if c.IdempotencyRetention < time.Minute || c.IdempotencyRetention > 720*time.Hour {
 		errs = append(errs, fmt.Errorf("IDEMPOTENCY_RETENTION is %s, must be from 1m to 720h", c.IdempotencyRetention))
+	}
+	if c.LagInterval < 100*time.Millisecond || c.LagInterval > time.Hour {
+		errs = append(errs, fmt.Errorf("LAG_INTERVAL is %s, must be from 100ms to 1h", c.LagInterval))
 	}
 	return errs
 }
@@ -176,6 +180,11 @@ func (a *App) Start(ctx context.Context) error {
 		return deadletter.Index(ctx, a.Kafka, rt.Name, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
 	})
 	rt.Go("relay", a.Outbox.Relay(a.sender, outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
+	lag := newLagMetrics(admin, rt.Name, a.Consumer.Topics(), a.Events.Now)
+	if err := rt.Registry.Register(lag); err != nil {
+		return fmt.Errorf("lag metrics: %w", err)
+	}
+	rt.Every("consumer lag", a.cfg.LagInterval, lag.update)
 	rt.Every("inbox purge", purgeInterval, func(ctx context.Context) error {
 		return purge(ctx, func(ctx context.Context) (int, error) {
 			return inbox.Purge(ctx, a.DB, a.Events.Now().Add(-a.cfg.InboxRetention), purgeBatch)

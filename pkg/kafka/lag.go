@@ -138,6 +138,16 @@ func (a *Admin) Lag(ctx context.Context, groups map[string][]string) ([]GroupLag
 	return lags, nil
 }
 
+// Groups returns the names of the consumer groups that exist, sorted.
+func (a *Admin) Groups(ctx context.Context) (names []string, err error) {
+	err = a.do(ctx, "list groups", func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+		all, err := admin.ListConsumerGroups()
+		names = slices.Sorted(maps.Keys(all))
+		return err
+	})
+	return names, err
+}
+
 // describe appends a GroupLag for each group, without partitions, and returns the topics of each as far as it knows.
 func describe(admin sarama.ClusterAdmin, groups map[string][]string, lags *[]GroupLag) (map[string]map[string]bool, error) {
 	names := slices.Sorted(maps.Keys(groups))

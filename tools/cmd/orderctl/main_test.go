@@ -21,6 +21,10 @@ func TestCommandLine(t *testing.T) {
 		{"up --base-port=high", 2, "expected a valid 64 bit int but got \"high\""},
 		{"up --base-port=70000 --bin=" + t.TempDir(), 1, "port 70000 (order) must be from 1 to 65535"},
 		{"run --bin=" + t.TempDir() + " true", 1, "build them with `make build`"},
+		{"lag --brokers=127.0.0.1:1 --wait=1ms", 1, "reach Kafka at [127.0.0.1:1] within 1ms"},
+		{"lag --brokers=nowhere", 1, `broker "nowhere" must be host:port`},
+		{"lag --brokers=127.0.0.1:1 --old=0s", 1, "--old must be a positive duration"},
+		{"lag --help", 0, "Where a group"},
 		{"topics list --brokers=nowhere", 1, `broker "nowhere" must be host:port`},
 		{"topics apply --brokers=127.0.0.1:1 --wait=1ms", 1, "reach Kafka at [127.0.0.1:1] within 1ms"},
 	} {
