@@ -10,38 +10,18 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
-// Bounds on what one partition holds in memory beyond MaxInFlight.
-const (
-	// readAhead is how many records, and readAheadBytes how many bytes, may wait for a place in flight before the
-	// partition is paused. What is being fetched at that moment comes on top.
-	readAhead      = 4096
-	readAheadBytes = 1 << 20
-	// maxSpan is how far the partition goes on ahead of its lowest unfinished message: that many messages come again
-	// after a crash.
-	maxSpan = 1 << 16
-)
+// maxSpan is how far a partition goes on ahead of its lowest unfinished message: that many messages come again after a
+// crash.
+const maxSpan = 1 << 16
 
-// session is sarama's handler: one membership, from joining to leaving.
-type session struct {
-	subscriber *Subscriber
-	joined     bool
-}
+// session is sarama's handler.
+type session struct{ subscriber *Subscriber }
 
 // Setup implements sarama.ConsumerGroupHandler.
-func (s *session) Setup(sess sarama.ConsumerGroupSession) error {
-	s.joined = true
-	s.subscriber.joined.Store(true)
-	// The session may end long before Cleanup, which waits for the claims.
-	context.AfterFunc(sess.Context(), func() { s.subscriber.joined.Store(false) })
-	s.subscriber.logger.Info("joined the consumer group", "member", sess.MemberID(), "generation", sess.GenerationID())
-	return nil
-}
+func (s *session) Setup(sarama.ConsumerGroupSession) error { return nil }
 
-// Cleanup implements sarama.ConsumerGroupHandler. sarama commits what was marked after it.
-func (s *session) Cleanup(sarama.ConsumerGroupSession) error {
-	s.subscriber.joined.Store(false)
-	return nil
-}
+// Cleanup implements sarama.ConsumerGroupHandler.
+func (s *session) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler: one partition, from its assignment until it is taken away.
 // sarama tells that by closing the claim's channel, and commits the marked offsets after ConsumeClaim has returned,
@@ -62,11 +42,13 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 		cfg: sub.cfg, output: output, ctx: ctx, cancel: cancel,
 		logger: sub.logger.With("topic", topic, "partition", partition),
 		mark:   func(next int64) { sess.MarkOffset(topic, partition, next, "") },
-		pause:  func() { group.Pause(this) },
-		resume: func() {
-			if !sub.paused.Load() {
-				group.Resume(this)
-			}
+		ahead: ahead{
+			pause: func() { group.Pause(this) },
+			resume: func() {
+				if !sub.paused.Load() {
+					group.Resume(this)
+				}
+			},
 		},
 		slots: make(chan struct{}, sub.cfg.MaxInFlight), moved: make(chan struct{}, 1), stop: make(chan struct{}),
 		lanes: map[string]*lane{},
@@ -86,10 +68,10 @@ type claim struct {
 	output *subscription
 	logger *slog.Logger
 	// ctx is the parent of the messages' contexts.
-	ctx           context.Context
-	cancel        context.CancelFunc
-	mark          func(next int64)
-	pause, resume func()
+	ctx    context.Context
+	cancel context.CancelFunc
+	mark   func(next int64)
+	ahead  ahead
 
 	// slots holds one token for every message that was taken up and is not finished.
 	slots chan struct{}
@@ -119,11 +101,9 @@ type job struct {
 // run takes records up as places come free, until the partition is taken away (records is closed), the subscription
 // ends, or closing does. It never stops reading records: only so can it see that the partition is taken away.
 func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struct{}) {
-	var ahead []*sarama.ConsumerMessage
-	bytes, paused := 0, false
 	for {
 		var slots chan<- struct{}
-		if len(ahead) > 0 && c.span() < maxSpan {
+		if len(c.ahead.records) > 0 && c.span() < maxSpan {
 			slots = c.slots
 		}
 		select {
@@ -131,22 +111,10 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struc
 			if !ok {
 				return
 			}
-			ahead = append(ahead, record)
-			bytes += size(record)
-			// Said again for every record over the limit, because Resume may have undone it.
-			if len(ahead) >= readAhead || bytes >= readAheadBytes {
-				c.pause()
-				paused = true
-			}
+			c.ahead.add(record)
 		case slots <- struct{}{}:
-			record := ahead[0]
-			ahead[0], ahead = nil, ahead[1:]
-			bytes -= size(record)
-			c.take(record)
-			if paused && len(ahead) <= readAhead/2 && bytes <= readAheadBytes/2 {
-				c.resume()
-				paused = false
-			}
+			c.take(c.ahead.records[0])
+			c.ahead.drop(1)
 		case <-c.moved:
 		case <-c.output.done:
 			return
@@ -155,8 +123,6 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struc
 		}
 	}
 }
-
-func size(r *sarama.ConsumerMessage) int { return len(r.Key) + len(r.Value) }
 
 // take puts record into its key's lane. A record without a key has a lane of its own.
 func (c *claim) take(record *sarama.ConsumerMessage) {

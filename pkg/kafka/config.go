@@ -61,6 +61,10 @@ func (c Config) Sarama() *sarama.Config {
 	// sarama's own default places keys where no other client does; Java, librdkafka and franz-go agree on this one.
 	s.Producer.Partitioner = sarama.NewMurmur2Partitioner
 
+	// Records of a transaction are seen when it commits, and never if it does not. Topics without transactions are read
+	// as ever. It also makes a member that takes a partition over wait for a transaction that is just committing its
+	// offset there. A committed transaction leaves a marker in the log, so offsets have gaps.
+	s.Consumer.IsolationLevel = sarama.ReadCommitted
 	// A group that is new starts with what was there before it.
 	s.Consumer.Offsets.Initial = sarama.OffsetOldest
 	s.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}

@@ -18,6 +18,22 @@
 // The Publisher promises that what it reports as sent is on all in-sync replicas, and that sends to one partition stay
 // in the order in which they were made. It does not promise that what it reports as failed is not in the log.
 //
-// Both connect when they are first used and again after the cluster was away. Nothing here creates a topic but
+// The Transformer consumes, transforms and produces. It promises that
+//
+//   - what became of a batch of records, and the note that the batch was read, commit in one Kafka transaction or not at
+//     all: a read_committed reader of the output sees every record's outcome once, whatever is killed, refused or taken
+//     away in between. All consumers of this package read committed records only (Config.Sarama).
+//   - no record is skipped: what fails is tried again, and what can never succeed ends Run and is left unread;
+//   - the outcome keeps the order of its input partition, in each output partition;
+//   - a transaction that a killed process left open is aborted when the partition has its next owner, or after
+//     TransactionTimeout. Only if it was killed while it committed does the next owner wait for that timeout.
+//
+// It does not promise that fn is called once, nor anything about readers that read uncommitted records, nor about
+// effects outside Kafka. Its transactions leave markers in the log, which take offsets: the lag of a group that has read
+// all of such a topic may stay at one a partition. A cluster of one node wants transaction.state.log.replication.factor
+// and transaction.state.log.min.isr at 1. Where the cluster has access control, the transactional ids
+// "<group>/<topic>/<partition>" need Write and Describe, by the prefix "<group>/".
+//
+// All connect when they are first used and again after the cluster was away. Nothing here creates a topic but
 // Admin.EnsureTopics.
 package kafka

@@ -109,6 +109,20 @@ func RecordOf(m *message.Message) (Record, bool) {
 	return r, true
 }
 
+// received is the record that r is.
+func received(r *sarama.ConsumerMessage) Record {
+	headers := make(map[string]string, len(r.Headers))
+	for _, h := range r.Headers {
+		if h != nil && !strings.HasPrefix(string(h.Key), reserved) {
+			headers[string(h.Key)] = string(h.Value)
+		}
+	}
+	return Record{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UTC(),
+		Key: r.Key, Value: r.Value, Headers: headers,
+	}
+}
+
 // message is r on its way to r.Topic; Kafka chooses partition, offset and time.
 func (r Record) message() *sarama.ProducerMessage {
 	m := &sarama.ProducerMessage{Topic: r.Topic}

@@ -23,11 +23,6 @@ const (
 	defaultDrainTimeout   = 10 * time.Second
 	defaultSessionTimeout = 10 * time.Second
 	commitInterval        = time.Second
-	// rebalanceSlack is what the cluster gives a member beyond DrainTimeout to commit and to join again.
-	rebalanceSlack = 10 * time.Second
-
-	rejoinInitial = 200 * time.Millisecond
-	rejoinMax     = 5 * time.Second
 )
 
 // SubscriberConfig says what to consume and within which bounds. Zero means the default.
@@ -86,33 +81,16 @@ func (c *SubscriberConfig) Validate() error {
 // sarama are the settings of the group's member.
 func (c *SubscriberConfig) sarama() *sarama.Config {
 	s := c.Sarama()
-	s.Consumer.Return.Errors = true
+	groupSettings(s, c.InstanceID, c.SessionTimeout, c.DrainTimeout)
 	s.Consumer.Offsets.AutoCommit.Interval = commitInterval
-	s.Consumer.Group.InstanceId = c.InstanceID
-	// Heartbeats run beside the handlers, so a handler may take as long as it likes; the interval is also how soon a
-	// rebalance is noticed.
-	s.Consumer.Group.Session.Timeout = c.SessionTimeout
-	s.Consumer.Group.Heartbeat.Interval = min(c.SessionTimeout/5, time.Second)
-	// A partition that is taken away must be given up within this, or the member is thrown out of the group. Joining
-	// waits for the slowest member that long, and the connection must outwait it.
-	s.Consumer.Group.Rebalance.Timeout = c.DrainTimeout + rebalanceSlack
-	s.Net.ReadTimeout = s.Consumer.Group.Rebalance.Timeout + 5*time.Second
-	// The loop around Consume has its own backoff, and Joined should soon tell that the cluster is away.
-	s.Metadata.Retry.Max = 3
-	// A claim reads ahead of its handlers and pauses its partition when that is too far (claim.run), so sarama's
-	// channel is always being read. Were it not, sarama would hold up all partitions of the broker for up to twice
-	// MaxProcessingTime, and then subscribe to the slow one anew: no loss, but one slow partition would slow them all.
-	s.Consumer.MaxProcessingTime = time.Second
-	// A partition that was paused is fetched from again when the request under way returns: at most this much later.
-	s.Consumer.MaxWaitTime = 100 * time.Millisecond
 	return s
 }
 
 // Subscriber is Watermill's Subscriber on one member of a consumer group. See the package documentation for what it
 // promises.
 type Subscriber struct {
-	cfg    SubscriberConfig
-	logger *slog.Logger
+	member
+	cfg SubscriberConfig
 
 	// ctx ends when consumption shall stop.
 	ctx    context.Context
@@ -125,10 +103,7 @@ type Subscriber struct {
 	started       bool
 	closed        bool
 
-	joined  atomic.Bool
-	trouble atomic.Pointer[string]
-	paused  atomic.Bool
-	group   atomic.Pointer[sarama.ConsumerGroup]
+	paused atomic.Bool
 }
 
 // NewSubscriber returns a subscriber that connects when every topic of cfg has been subscribed to.
@@ -141,8 +116,11 @@ func NewSubscriber(cfg SubscriberConfig, logger *slog.Logger) (*Subscriber, erro
 		return nil, fmt.Errorf("kafka subscriber: %w", err)
 	}
 	s := &Subscriber{
-		cfg: cfg, logger: logger.With("group", cfg.Group), stopped: make(chan struct{}),
-		subscriptions: map[string]*subscription{},
+		member: member{
+			brokers: cfg.Brokers, name: cfg.Group, topics: cfg.Topics, settings: cfg.sarama(),
+			logger: logger.With("group", cfg.Group),
+		},
+		cfg: cfg, stopped: make(chan struct{}), subscriptions: map[string]*subscription{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
@@ -187,78 +165,11 @@ func (s *Subscriber) stopWhenUnused() {
 	s.cancel()
 }
 
-// run is the member's life: in the group, or on the way back into it.
+// run is the subscriber's life, which ends with s.ctx.
 func (s *Subscriber) run() {
 	defer close(s.stopped)
 	defer s.closeOutputs()
-	var group sarama.ConsumerGroup
-	backoff, last := rejoinInitial, ""
-	for s.ctx.Err() == nil {
-		var err error
-		if group == nil {
-			group, err = s.open()
-		}
-		session := &session{subscriber: s}
-		if group != nil {
-			// Consume returns when the session ends, also because the coordinator is away.
-			err = group.Consume(s.ctx, s.cfg.Topics, session)
-		}
-		if s.ctx.Err() != nil {
-			break
-		}
-		if session.joined {
-			backoff, last = rejoinInitial, ""
-		}
-		if cause := fmt.Sprint(err); cause != last {
-			last = cause
-			s.logger.Warn("not a member of the consumer group, trying again", "topics", s.cfg.Topics, "error", err)
-			s.trouble.Store(&cause)
-		}
-		select {
-		case <-time.After(backoff):
-		case <-s.ctx.Done():
-		}
-		backoff = min(2*backoff, rejoinMax)
-	}
-	if group != nil {
-		if err := group.Close(); err != nil {
-			s.logger.Warn("the consumer group was not left cleanly", "error", err)
-		}
-	}
-}
-
-// open makes the group's client, which needs a broker that answers.
-func (s *Subscriber) open() (sarama.ConsumerGroup, error) {
-	group, err := sarama.NewConsumerGroup(s.cfg.Brokers, s.cfg.Group, s.cfg.sarama())
-	if err != nil {
-		return nil, err
-	}
-	s.group.Store(&group)
-	go func() {
-		last := ""
-		for err := range group.Errors() {
-			// A broker that is away says so again and again, once a partition.
-			if text := err.Error(); text != last {
-				last = text
-				s.logger.Warn("consuming from Kafka", "error", err)
-			}
-		}
-	}()
-	return group, nil
-}
-
-// Joined tells whether the process is a member of its group with a session running.
-func (s *Subscriber) Joined() bool { return s.joined.Load() }
-
-// Trouble says why the process is not a member of its group, as far as is known; nil while it is one.
-func (s *Subscriber) Trouble() error {
-	if s.Joined() {
-		return nil
-	}
-	if cause := s.trouble.Load(); cause != nil {
-		return fmt.Errorf("not a member of consumer group %s: %s", s.cfg.Group, *cause)
-	}
-	return fmt.Errorf("not a member of consumer group %s yet", s.cfg.Group)
+	s.member.run(s.ctx, func() sarama.ConsumerGroupHandler { return &session{subscriber: s} })
 }
 
 // Pause stops fetching from all partitions. What has been fetched is still handed out. The member stays in the group.
