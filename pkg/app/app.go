@@ -26,6 +26,7 @@ type Config struct {
 	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"336h" desc:"how long a handled message is remembered; longer than the topics keep it, 1h to 8760h"`
 	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
 	LagInterval          time.Duration `env:"LAG_INTERVAL" envDefault:"15s" desc:"how often the lag of the consumer group is asked for, 100ms to 1h"`
+	ReplayGroup          string        `env:"REPLAY_GROUP" desc:"run beside the service, as this group: handle only what 'orderctl replay' sends it, into a database of its own, and let nothing out; <service>.<name>"`
 	InstanceID           string        `env:"INSTANCE_ID" desc:"stable name of this replica, for static membership of its consumer group"`
 }
 
@@ -70,8 +71,10 @@ type Sender interface {
 	deadletter.Sender
 }
 
-// App is the common parts of one service. Its name is its consumer group.
+// App is the common parts of one service.
 type App struct {
+	// Group is its consumer group: the service's name, or Config.ReplayGroup.
+	Group       string
 	Runtime     *service.Runtime
 	DB          *database.DB
 	Events      event.Factory
@@ -97,8 +100,14 @@ const (
 // New opens the database, brings its tables up to date and makes the parts. Nothing runs before Start.
 func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config, opts Options) (*App, error) {
 	a := &App{
-		Runtime: rt, Events: event.NewFactory(opts.Source), cfg: cfg,
+		Group: rt.Name, Runtime: rt, Events: event.NewFactory(opts.Source), cfg: cfg,
 		Kafka: kafka.Config{Brokers: base.Brokers, ClientID: rt.Name},
+	}
+	if cfg.ReplayGroup != "" {
+		if err := checkReplayGroup(rt.Name, cfg.ReplayGroup); err != nil {
+			return nil, err
+		}
+		a.Group = cfg.ReplayGroup
 	}
 	err := rt.Await(ctx, "database", func(ctx context.Context) (err error) {
 		a.DB, err = database.Open(ctx, base.DatabaseURL)
@@ -126,6 +135,11 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 			return nil, err
 		}
 	}
+	if cfg.ReplayGroup != "" {
+		if err := rt.Await(ctx, "database", a.checkReplayDatabase); err != nil {
+			return nil, err
+		}
+	}
 	// It connects at its first send: a service starts before its broker and is unready until that is there.
 	a.Publisher, err = kafka.NewPublisher(a.Kafka, rt.Logger)
 	if err != nil {
@@ -143,7 +157,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	a.DeadLetters = deadletter.NewStore(a.DB, a.sender, a.Events.Now)
 	a.Idempotency = httpapi.NewIdempotency(cfg.IdempotencyRetention)
 	a.Consumer, err = consumer.New(cfg.Config, consumer.Deps{
-		Group: rt.Name, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
+		Group: a.Group, RedriveOnly: cfg.ReplayGroup != "", DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
 		Validate: opts.Validate, Key: opts.Key, Logger: rt.Logger, Registry: rt.Registry, Now: a.Events.Now,
 	})
 	if err != nil {
@@ -167,7 +181,7 @@ func (a *App) Start(ctx context.Context) error {
 	rt.Check("broker", admin.Reachable)
 
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
-		Config: a.Kafka, Group: rt.Name, Topics: a.Consumer.Topics(), InstanceID: a.cfg.InstanceID,
+		Config: a.Kafka, Group: a.Group, Topics: a.Consumer.Topics(), InstanceID: a.cfg.InstanceID,
 	}, rt.Logger)
 	if err != nil {
 		return err
@@ -177,10 +191,10 @@ func (a *App) Start(ctx context.Context) error {
 	})
 	rt.Consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
 	rt.Consume("dead-letter index", func(ctx context.Context) error {
-		return deadletter.Index(ctx, a.Kafka, rt.Name, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
+		return deadletter.Index(ctx, a.Kafka, a.Group, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
 	})
-	rt.Go("relay", a.Outbox.Relay(a.sender, outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
-	lag := newLagMetrics(admin, rt.Name, a.Consumer.Topics(), a.Events.Now)
+	rt.Go("relay", a.Outbox.Relay(a.relayTo(), outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
+	lag := newLagMetrics(admin, a.Group, a.Consumer.Topics(), a.Events.Now)
 	if err := rt.Registry.Register(lag); err != nil {
 		return fmt.Errorf("lag metrics: %w", err)
 	}

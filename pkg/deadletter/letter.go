@@ -23,6 +23,11 @@ const (
 	HeaderRetries   = "retry-count"
 	HeaderFailedAt  = "failed-at"
 
+	// A record on a redrive topic that is no dead letter but history, read again, has HeaderReplay, which is the replay's
+	// id, beside the place that it was copied from. HeaderReplayInbox says what its inbox mark is.
+	HeaderReplay      = "replay-id"
+	HeaderReplayInbox = "replay-inbox"
+
 	// HeaderOmitted stands on a letter that could not be written whole (Shortened) and says what is missing.
 	HeaderOmitted = "omitted"
 )
@@ -32,6 +37,12 @@ const (
 	Permanent   = "permanent"
 	Transient   = "transient"
 	Undecodable = "undecodable"
+)
+
+// Values of HeaderReplayInbox: a message that has been handled is dropped, or it is handled once more in each replay.
+const (
+	ReplaySkip  = "skip"
+	ReplayAgain = "again"
 )
 
 // maxError bounds the error text in a header, in bytes.

@@ -211,15 +211,15 @@ func bounds(client sarama.Client, admin sarama.ClusterAdmin, topics map[string]m
 			first[topic][p], last[topic][p] = sarama.OffsetOldest, sarama.OffsetNewest
 		}
 	}
-	if starts, err = offsets(admin, first); err != nil {
+	if starts, err = offsets(admin, first, sarama.ReadUncommitted); err != nil {
 		return nil, nil, err
 	}
-	ends, err = offsets(admin, last)
+	ends, err = offsets(admin, last, sarama.ReadUncommitted)
 	return starts, ends, err
 }
 
-func offsets(admin sarama.ClusterAdmin, ask map[string]map[int32]int64) (map[string]map[int32]int64, error) {
-	answer, err := admin.ListOffsets(ask, nil)
+func offsets(admin sarama.ClusterAdmin, ask map[string]map[int32]int64, level sarama.IsolationLevel) (map[string]map[int32]int64, error) {
+	answer, err := admin.ListOffsets(ask, &sarama.ListOffsetsOptions{IsolationLevel: level})
 	if err != nil {
 		return nil, fmt.Errorf("list offsets: %w", err)
 	}

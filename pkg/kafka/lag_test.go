@@ -158,8 +158,15 @@ func TestLagOfMarkers(t *testing.T) {
 	a := admin(t, cfg)
 	require.Equal(t, kafka.PartitionLag{Topic: "topic", Committed: 1, End: 2, Lag: 1},
 		lagOf(t, a, map[string][]string{"group": nil})[0].Partitions[0])
+	// What was rolled back is not what waits.
+	require.NoError(t, p.BeginTxn())
+	_, _, err = p.SendMessage(&sarama.ProducerMessage{Topic: "topic", Value: sarama.StringEncoder("v"), Timestamp: noon})
+	require.NoError(t, err)
+	require.NoError(t, p.AbortTxn())
+	require.Equal(t, kafka.PartitionLag{Topic: "topic", Committed: 1, End: 4, Lag: 3},
+		lagOf(t, a, map[string][]string{"group": nil})[0].Partitions[0])
 	transaction(noon.Add(time.Hour))
-	require.Equal(t, kafka.PartitionLag{Topic: "topic", Committed: 1, End: 4, Lag: 3, Oldest: noon.Add(time.Hour)},
+	require.Equal(t, kafka.PartitionLag{Topic: "topic", Committed: 1, End: 6, Lag: 5, Oldest: noon.Add(time.Hour)},
 		lagOf(t, a, map[string][]string{"group": nil})[0].Partitions[0])
 }
 
