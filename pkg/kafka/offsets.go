@@ -61,31 +61,28 @@ func atAll(client sarama.Client, admin sarama.ClusterAdmin, topic string, at int
 	return found[topic], err
 }
 
-// RecordTimes returns the timestamp of the first record at or after an offset, for those partitions of a topic where
-// one could be read. Its cost is that of the ages in Lag.
-func (a *Admin) RecordTimes(ctx context.Context, topic string, at map[int32]int64) (map[int32]time.Time, error) {
-	ranges, err := a.Ranges(ctx, topic)
-	if err != nil {
-		return nil, err
-	}
+// RecordTimes returns the timestamp of the first record in a stretch of each partition, where one could be read. Its
+// cost is that of the ages in Lag.
+func (a *Admin) RecordTimes(ctx context.Context, topic string, in map[int32]Range) (map[int32]time.Time, error) {
 	// It is the question that Lag asks, for a group that stands there.
 	asked := []GroupLag{{}}
-	for p, offset := range at {
-		asked[0].Partitions = append(asked[0].Partitions, PartitionLag{
-			Topic: topic, Partition: p, Committed: offset, Start: ranges[p].Start, End: ranges[p].End,
-		})
+	for p, r := range in {
+		asked[0].Partitions = append(asked[0].Partitions, PartitionLag{Topic: topic, Partition: p, Committed: r.Start, Start: r.Start, End: r.End})
 	}
-	err = a.do(ctx, "records of "+topic, func(client sarama.Client, _ sarama.ClusterAdmin) error {
+	err := a.do(ctx, "records of "+topic, func(client sarama.Client, _ sarama.ClusterAdmin) error {
 		readOldest(client, asked)
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
 	found := map[int32]time.Time{}
 	for _, l := range asked[0].Partitions {
 		if !l.Oldest.IsZero() {
 			found[l.Partition] = l.Oldest
 		}
 	}
-	return found, err
+	return found, nil
 }
 
 // Commits returns what a group has committed in a topic; nothing if it does not exist.

@@ -120,7 +120,7 @@ func (p *oldestProbe) read(block *sarama.FetchResponseBlock) bool {
 		if batch.Control { // the end of a transaction
 			delete(dropped, batch.ProducerID)
 		} else if !batch.IsTransactional || !dropped[batch.ProducerID] {
-			if at, found := first(batch, from); found {
+			if at, found := first(batch, from, p.end); found {
 				return p.answer(at, at.IsZero())
 			}
 		}
@@ -146,11 +146,12 @@ func (p *oldestProbe) answer(oldest time.Time, unknown bool) bool {
 	return false
 }
 
-// first returns the timestamp of a batch's first record from an offset on; zero if the batch has none.
-func first(batch *sarama.RecordBatch, from int64) (time.Time, bool) {
+// first returns the timestamp of a batch's first record from one offset up to and without another; zero if the record has
+// none.
+func first(batch *sarama.RecordBatch, from, end int64) (time.Time, bool) {
 	for _, r := range batch.Records {
-		switch {
-		case batch.FirstOffset+r.OffsetDelta < from:
+		switch offset := batch.FirstOffset + r.OffsetDelta; {
+		case offset < from || offset >= end:
 		case batch.FirstTimestamp.IsZero():
 			return time.Time{}, true
 		case batch.LogAppendTime:
