@@ -115,7 +115,7 @@ func (l lagCmd) groups(ctx context.Context, admin *kafka.Admin) (map[string][]st
 	if len(l.Groups) > 0 {
 		chosen := map[string][]string{}
 		for _, name := range l.Groups {
-			chosen[name] = ours[name]
+			chosen[name] = topicsOf(ours, name)
 		}
 		return chosen, nil
 	}
@@ -124,11 +124,25 @@ func (l lagCmd) groups(ctx context.Context, admin *kafka.Admin) (map[string][]st
 		return nil, err
 	}
 	for _, name := range there {
-		if _, known := ours[name]; !known && serviceOf(name) != "" {
-			ours[name] = nil
+		if serviceOf(name) != "" {
+			ours[name] = topicsOf(ours, name)
 		}
 	}
 	return ours, nil
+}
+
+// topicsOf are the topics that a group is known to read: those of the contracts, or what a replay beside a service reads.
+func topicsOf(ours map[string][]string, group string) []string {
+	switch known, is := ours[group]; {
+	case is:
+		return known
+	case serviceOf(group) == "":
+		return nil
+	case strings.HasSuffix(group, deadletter.IndexGroup("")):
+		return []string{deadletter.Topic(strings.TrimSuffix(group, deadletter.IndexGroup("")))}
+	default:
+		return []string{deadletter.RedriveTopic(group)}
+	}
 }
 
 // serviceOf is the service that runs a group, or empty.
@@ -252,10 +266,15 @@ func waits(p kafka.PartitionLag) bool { return p.Unknown || !p.Oldest.IsZero() }
 
 // startOf says what to start for a group to have members.
 func startOf(group string) string {
-	if service := serviceOf(group); service != "" {
+	service := serviceOf(group)
+	switch own := strings.TrimSuffix(group, deadletter.IndexGroup("")); {
+	case service == "":
+		return "its service"
+	case own != service:
+		return "the " + service + " service with REPLAY_GROUP=" + own
+	default:
 		return "the " + service + " service"
 	}
-	return "its service"
 }
 
 type partitionJSON struct {

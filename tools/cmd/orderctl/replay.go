@@ -14,12 +14,13 @@ import (
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/replay"
+	"github.com/orderflow/orderflow/tools/client"
 	"github.com/orderflow/orderflow/tools/internal/terminal"
 )
 
 type replayCmd struct {
 	cluster `embed:""`
-	Group   string `help:"The service whose history is read again, which is its consumer group: ${enum}." enum:"order,inventory,payment,shipping,notification,analytics" required:""`
+	Group   string `help:"The service whose history is read again, which is its consumer group." required:""`
 	Topic   string `help:"The topic to read again; the service must receive it."`
 	From    string `help:"Where to begin: a time (2026-11-21T12:00:00Z), how long ago (--from=-2h), an offset for every partition (1200), offsets by partition (0:1200,3:40: only these), or 'oldest'."`
 	To      string `help:"Where to end, likewise, and without it: what stands in the topic when the replay begins."`
@@ -132,6 +133,9 @@ func (r replayCmd) received() []string {
 
 // check refuses what cannot be meant, before anything is asked or written.
 func (r replayCmd) check() error {
+	if !slices.Contains(client.Services(), r.Group) {
+		return fmt.Errorf("--group is %q, must be one of %s", r.Group, strings.Join(client.Services(), ", "))
+	}
 	if r.As != "" {
 		if name, ours := strings.CutPrefix(r.As, r.Group+"."); !ours || name == "" || !kafka.ValidName(deadletter.RedriveTopic(r.As)) {
 			return fmt.Errorf("--as is %q, must be %s.<name> of letters, digits, '.', '_' and '-'", r.As, r.Group)
@@ -213,7 +217,11 @@ func (r replayCmd) copy(ctx context.Context, report *replayReport, admin *kafka.
 	bar.close()
 	report.copied(after, records)
 	if err != nil {
-		return fmt.Errorf("stopped at %d of %d offsets; the same command with --id=%s goes on from there: %w", after.Done(), after.Total(), plan.ID, err)
+		stopped := fmt.Errorf("stopped at %d of %d offsets; the same command with --id=%s goes on from there", after.Done(), after.Total(), plan.ID)
+		if !errors.Is(err, context.Canceled) { // Ctrl-C needs no reason
+			stopped = fmt.Errorf("%w: %w", stopped, err)
+		}
+		return stopped
 	}
 	report.say("Copied %d records to %s, replay %s.\n", records, deadletter.RedriveTopic(plan.Target), plan.ID)
 	return nil

@@ -27,7 +27,7 @@ func TestReplayRefuses(t *testing.T) {
 		code       int
 	}{
 		{"--topic=order.created --from=0", "missing flags: --group=STRING", 2},
-		{"--group=nobody --topic=order.created --from=0", `--group must be one of "order","inventory"`, 2},
+		{"--group=nobody --topic=order.created --from=0", `--group is "nobody", must be one of order, inventory`, 1},
 		{"--group=analytics --from=0", "--topic is missing: analytics receives order.created, order.confirmed, order.cancelled", 1},
 		{"--group=analytics --topic=payment.commands --from=0", "analytics does not receive payment.commands; it receives order.created", 1},
 		{"--group=analytics --topic=analytics.dlq --from=0", "analytics does not receive analytics.dlq", 1},
