@@ -1,7 +1,9 @@
 package replay
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"strconv"
@@ -63,24 +65,18 @@ func (c Copier) Run(ctx context.Context, p Plan) (Plan, int64, error) {
 		select {
 		case err := <-ended:
 			// What it did last has committed by now, and is asked for whether or not ctx has ended.
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			locateErr := w.locate(last, c.Admin)
+			located := w.locate(context.WithoutCancel(ctx), c.Admin)
 			if err == nil && ctx.Err() != nil && w.plan.Done() < w.plan.Total() {
 				err = ctx.Err()
 			}
-			if err == nil {
-				err = locateErr
-			}
-			return w.plan, w.copied(), err
+			return w.plan, w.copied(), cmp.Or(err, located)
 		case <-tick.C:
 			if err := w.locate(running, c.Admin); err != nil {
 				if fault.KindOf(err) == fault.Unavailable || ctx.Err() != nil {
 					continue
 				}
 				stop()
-				<-ended
-				return w.plan, w.copied(), err
+				return w.plan, w.copied(), errors.Join(err, <-ended)
 			}
 			if c.Progress != nil {
 				c.Progress(w.plan)
