@@ -60,6 +60,9 @@ type Options struct {
 	Also map[string]fs.FS
 	// Validate checks a message's data against its type's schema.
 	Validate func(typ string, data []byte) error
+	// Guarantee is what becomes of a message to the service when something fails; see package consumer. The outbox is
+	// at least once whatever it says.
+	Guarantee kafka.Guarantee
 	// Sender, if set, takes the place of the Kafka publisher behind the outbox and behind redrives, which it gets: a
 	// service that also sends elsewhere decides by topic.
 	Sender func(*kafka.Publisher) Sender
@@ -141,7 +144,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 		}
 	}
 	// It connects at its first send: a service starts before its broker and is unready until that is there.
-	a.Publisher, err = kafka.NewPublisher(a.Kafka, rt.Logger)
+	a.Publisher, err = kafka.NewPublisher(kafka.PublisherConfig{Config: a.Kafka}, rt.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +160,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	a.DeadLetters = deadletter.NewStore(a.DB, a.sender, a.Events.Now)
 	a.Idempotency = httpapi.NewIdempotency(cfg.IdempotencyRetention)
 	a.Consumer, err = consumer.New(cfg.Config, consumer.Deps{
-		Group: a.Group, RedriveOnly: cfg.ReplayGroup != "", DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
+		Group: a.Group, RedriveOnly: cfg.ReplayGroup != "", Guarantee: opts.Guarantee, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
 		Validate: opts.Validate, Key: opts.Key, Logger: rt.Logger, Registry: rt.Registry, Now: a.Events.Now,
 	})
 	if err != nil {
@@ -181,7 +184,7 @@ func (a *App) Start(ctx context.Context) error {
 	rt.Check("broker", admin.Reachable)
 
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
-		Config: a.Kafka, Group: a.Group, Topics: a.Consumer.Topics(), InstanceID: a.cfg.InstanceID,
+		Config: a.Kafka, Group: a.Group, Topics: a.Consumer.Topics(), Guarantee: a.Consumer.Guarantee(), InstanceID: a.cfg.InstanceID,
 	}, rt.Logger)
 	if err != nil {
 		return err

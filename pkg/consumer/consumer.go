@@ -17,6 +17,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/observe"
 	"github.com/orderflow/orderflow/pkg/outbox"
 )
@@ -56,12 +57,14 @@ type Deps struct {
 	Group string
 	// RedriveOnly leaves the topics of the handlers alone: the group gets what is put on its redrive topic.
 	RedriveOnly bool
+	// Guarantee is what becomes of a message when something fails; see the package documentation.
+	Guarantee kafka.Guarantee
 	// DB and Outbox belong to the same database.
 	DB     *database.DB
 	Outbox *outbox.Outbox
 	// DeadLetters is told of redriven letters that have been handled.
 	DeadLetters DeadLetters
-	// Sender puts dead letters on their topic.
+	// Sender puts dead letters on their topic. A publisher that may lose them is refused.
 	Sender deadletter.Sender
 	// Validate checks a message's data against its type's schema.
 	Validate func(typ string, data []byte) error
@@ -85,6 +88,9 @@ type HandlerFunc func(ctx context.Context, tx *outbox.Tx, e event.Event) error
 // callFunc is what a handler does before the transaction; it returns the effect. mark is the message's name in the inbox.
 type callFunc func(ctx context.Context, e event.Event, mark string) (HandlerFunc, error)
 
+// guarantor is what package kafka's publisher and subscriber are.
+type guarantor interface{ Guarantee() kafka.Guarantee }
+
 // Consumer runs the handlers of one consumer group.
 type Consumer struct {
 	cfg      Config
@@ -104,6 +110,13 @@ type address struct{ topic, typ string }
 func New(cfg Config, deps Deps) (*Consumer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if err := deps.Guarantee.Validate(); err != nil {
+		return nil, fmt.Errorf("consumer %s: %w", deps.Group, err)
+	}
+	if s, ok := deps.Sender.(guarantor); ok && s.Guarantee() == kafka.AtMostOnce {
+		return nil, fmt.Errorf("consumer %s: the publisher of dead letters is %s, must be %s or %s, or letters are lost",
+			deps.Group, s.Guarantee(), kafka.EffectivelyOnce, kafka.AtLeastOnce)
 	}
 	if deps.Jitter == nil {
 		deps.Jitter = rand.Float64
@@ -131,7 +144,7 @@ func On[T event.Body](c *Consumer, h func(ctx context.Context, tx *outbox.Tx, e 
 
 // OnCall handles messages of type T that need the outside: call talks to it, before the transaction and at least once,
 // so it must be keyed by the message to be done once; the handler that it returns is the effect. Call is not made for
-// a message that has been handled.
+// a message that has been handled, as far as an inbox tells.
 func OnCall[T event.Body](c *Consumer, call func(ctx context.Context, e event.Event, body T) (HandlerFunc, error)) {
 	var zero T
 	c.add(zero, func(ctx context.Context, e event.Event, mark string) (HandlerFunc, error) {
@@ -160,8 +173,17 @@ func (c *Consumer) add(body event.Body, f callFunc) {
 }
 
 // Run consumes from sub until ctx ends, then lets the messages at hand finish. It closes sub and returns nil after a
-// clean stop. For the order guarantees sub must be package kafka's subscriber, declared with Topics.
+// clean stop. For the order guarantees sub must be package kafka's subscriber, declared with Topics and Guarantee.
 func (c *Consumer) Run(ctx context.Context, sub message.Subscriber) error {
+	// Any subscriber repeats what was not acknowledged, which is all that the others ask of it.
+	s, ok := sub.(guarantor)
+	if ok && s.Guarantee() != c.deps.Guarantee || !ok && c.deps.Guarantee == kafka.AtMostOnce {
+		says := fmt.Sprintf("a %T", sub)
+		if ok {
+			says = s.Guarantee().String()
+		}
+		return fmt.Errorf("consumer %s is %s, its subscriber is %s: they must be the same", c.deps.Group, c.deps.Guarantee, says)
+	}
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: closeTimeout}, observe.WatermillLogger(c.deps.Logger))
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", c.deps.Group, err)
@@ -202,6 +224,9 @@ func (c *Consumer) Run(ctx context.Context, sub message.Subscriber) error {
 	}
 	return nil
 }
+
+// Guarantee is that of Deps, for the subscriber to be made with.
+func (c *Consumer) Guarantee() kafka.Guarantee { return c.deps.Guarantee }
 
 // Topics returns the topics that are consumed, the redrive topic included, for the subscriber to declare.
 func (c *Consumer) Topics() []string {

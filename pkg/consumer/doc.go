@@ -16,8 +16,17 @@
 //
 // A record that cannot be decoded, or that breaks its schema, is dead-lettered as the bytes it is.
 //
-// The package promises that a message's effect happens once however often the message comes, that it is acknowledged
-// only after that or after it stands in the dead-letter topic, and that a message that waits for its next attempt
-// keeps only its own key waiting (package kafka's subscriber sees to that). It does not promise that a message is
-// handled soon, nor that handlers of different keys see each other's effects in order.
+// Deps.Guarantee is the developer's choice for the group, and the subscriber's must be the same:
+//
+//   - effectively-once, the default, is all of the above.
+//   - at-least-once has no inbox: a message whose offset was not committed takes effect again. It is for handlers that
+//     may be called twice as well as once, and spares them a row a message. Retries and dead letters are the same.
+//   - at-most-once commits the offset before the handler is called, and calls it once: no retry, no waiting for
+//     infrastructure. What fails is dead-lettered at once; what was in hand when the process was killed is gone. A dead
+//     letter of which nobody knows whether it took effect (a commit whose answer was lost) should be discarded.
+//
+// With effectively-once the package promises that a message's effect happens once however often the message comes; with
+// the first two, that it is acknowledged only after that or after it stands in the dead-letter topic; with all, that a
+// message that waits for its next attempt keeps only its own key waiting (package kafka's subscriber sees to that). It
+// does not promise that a message is handled soon, nor that handlers of different keys see each other's effects in order.
 package consumer

@@ -72,15 +72,18 @@ func (c *Consumer) handle(msg *message.Message) error {
 }
 
 // transact is the one transaction function: inbox mark, effect and outbox rows commit together, or none does
-// (invariants 1 and 5). A nil effect is that of a message that has been handled.
+// (invariants 1 and 5). Only effectively-once has an inbox. A nil effect is that of a message that has been handled.
 func (c *Consumer) transact(ctx context.Context, e event.Event, mark, letter string, effect HandlerFunc) error {
 	duplicate := false
 	err := c.deps.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {
-		fresh, err := inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), mark)
-		if err != nil {
-			return err
+		if c.deps.Guarantee == kafka.EffectivelyOnce {
+			fresh, err := inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), mark)
+			if err != nil {
+				return err
+			}
+			duplicate = !fresh[mark]
 		}
-		if duplicate = !fresh[mark]; !duplicate && effect != nil {
+		if !duplicate && effect != nil {
 			if err := effect(ctx, tx, e); err != nil {
 				return err
 			}
@@ -97,8 +100,11 @@ func (c *Consumer) transact(ctx context.Context, e event.Event, mark, letter str
 }
 
 // seen tells whether the message has been handled, without a lock: it saves a call to the outside, and the inbox mark
-// in the transaction is what decides.
+// in the transaction is what decides. Without an inbox no message has been handled.
 func (c *Consumer) seen(ctx context.Context, mark string) (bool, error) {
+	if c.deps.Guarantee != kafka.EffectivelyOnce {
+		return false, nil
+	}
 	return inbox.Seen(ctx, c.deps.DB, c.deps.Group, mark)
 }
 

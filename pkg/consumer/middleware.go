@@ -63,6 +63,9 @@ func (c *Consumer) retry(next message.HandlerFunc) message.HandlerFunc {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
+			if c.deps.Guarantee == kafka.AtMostOnce {
+				return nil, gaveUp{err, 0} // it may have taken effect
+			}
 			var wait time.Duration
 			switch fault.KindOf(err) {
 			case fault.Permanent:
@@ -161,7 +164,10 @@ func errorType(err error) string {
 	if errors.As(err, new(undecodable)) {
 		return deadletter.Undecodable
 	}
-	return fault.KindOf(err).String()
+	if fault.KindOf(err) == fault.Permanent {
+		return fault.Permanent.String()
+	}
+	return fault.Transient.String() // at-most-once gives up also what could have waited
 }
 
 // observe is the outermost: a span, a log context, a duration.

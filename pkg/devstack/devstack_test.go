@@ -48,7 +48,7 @@ func TestKafkaIsKeptAcrossARestart(t *testing.T) {
 	cfg := devstack.Config{Dir: t.TempDir(), Topics: []kafka.Topic{topic}}
 	s := start(t, cfg)
 	for n, id := range []string{"first", "second"} {
-		publisher, err := kafka.NewPublisher(kafka.Config{Brokers: s.Brokers()}, quiet)
+		publisher, err := kafka.NewPublisher(kafka.PublisherConfig{Config: kafka.Config{Brokers: s.Brokers()}}, quiet)
 		require.NoError(t, err)
 		require.Nil(t, publisher.SendBatch(t.Context(), []event.Addressed{{Topic: "topic", Event: event.Event{
 			ID: id, Type: "t", Source: "/t", Key: "k", Time: time.Now(), Data: []byte(`{}`),

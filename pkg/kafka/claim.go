@@ -42,6 +42,7 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 		cfg: sub.cfg, output: output, ctx: ctx, cancel: cancel,
 		logger: sub.logger.With("topic", topic, "partition", partition),
 		mark:   func(next int64) { sess.MarkOffset(topic, partition, next, "") },
+		commit: func(next int64) error { return sub.member.commit(sess, topic, partition, next) },
 		ahead: ahead{
 			pause: func() { group.Pause(this) },
 			resume: func() {
@@ -52,6 +53,9 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 		},
 		slots: make(chan struct{}, sub.cfg.MaxInFlight), moved: make(chan struct{}, 1), stop: make(chan struct{}),
 		lanes: map[string]*lane{},
+	}
+	if sub.cfg.Guarantee == AtMostOnce {
+		c.mark = func(int64) {} // it is committed already, and maybe more than that
 	}
 	c.run(assigned.Messages(), sub.ctx.Done())
 	c.drain()
@@ -71,7 +75,11 @@ type claim struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	mark   func(next int64)
+	// commit commits at once; for AtMostOnce.
+	commit func(next int64) error
 	ahead  ahead
+	// reserved is up to where AtMostOnce has committed.
+	reserved int64
 
 	// slots holds one token for every message that was taken up and is not finished.
 	slots chan struct{}
@@ -101,9 +109,10 @@ type job struct {
 // run takes records up as places come free, until the partition is taken away (records is closed), the subscription
 // ends, or closing does. It never stops reading records: only so can it see that the partition is taken away.
 func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struct{}) {
+	var retry <-chan time.Time // set after a commit that failed
 	for {
 		var slots chan<- struct{}
-		if len(c.ahead.records) > 0 && c.span() < maxSpan {
+		if retry == nil && len(c.ahead.records) > 0 && c.span() < maxSpan {
 			slots = c.slots
 		}
 		select {
@@ -113,12 +122,60 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struc
 			}
 			c.ahead.add(record)
 		case slots <- struct{}{}:
+			if c.cfg.Guarantee == AtMostOnce && !c.reserve() {
+				<-c.slots
+				retry = time.After(c.cfg.NackDelay)
+				continue
+			}
 			c.take(c.ahead.records[0])
 			c.ahead.drop(1)
+		case <-retry:
+			retry = nil
 		case <-c.moved:
 		case <-c.output.done:
 			return
 		case <-closing:
+			return
+		}
+	}
+}
+
+// reserve sees to it that the next record's offset is committed, together with those of the next MaxInFlight.
+func (c *claim) reserve() bool {
+	if c.ahead.records[0].Offset < c.reserved {
+		return true
+	}
+	batch := c.ahead.first(c.cfg.MaxInFlight)
+	next := batch[len(batch)-1].Offset + 1
+	if err := c.commit(next); err != nil {
+		// Nobody knows whether it was committed: until it was, nothing of the batch is handed out. If the partition is
+		// taken away before, the next member starts behind the batch or with it.
+		c.logger.Warn("messages wait until their offset is committed", "error", err)
+		return false
+	}
+	c.reserved = next
+	return true
+}
+
+// handOutReserved hands out what is committed, which no member will ever get again, and waits for it until over.
+func (c *claim) handOutReserved(over <-chan struct{}) {
+	for len(c.ahead.records) > 0 && c.ahead.records[0].Offset < c.reserved {
+		select {
+		case c.slots <- struct{}{}:
+			c.take(c.ahead.records[0])
+			c.ahead.drop(1)
+		case <-c.output.done:
+			return
+		case <-over:
+			return
+		}
+	}
+	for range c.cfg.MaxInFlight { // when all places are free, all are finished
+		select {
+		case c.slots <- struct{}{}:
+		case <-c.output.done:
+			return
+		case <-over:
 			return
 		}
 	}
@@ -169,7 +226,7 @@ func (c *claim) work(j job) bool {
 		if !ok {
 			return false
 		}
-		if acked {
+		if acked || c.cfg.Guarantee == AtMostOnce {
 			c.finish(j)
 			return true
 		}
@@ -226,20 +283,24 @@ func (c *claim) span() int {
 }
 
 // drain hands out nothing more, lets what is in hand finish within DrainTimeout, and seals the claim. Handlers that
-// are still at work then see their context end; their messages come again, here or at another member.
+// are still at work then see their context end; their messages come again, here or at another member. AtMostOnce first
+// hands out what it has committed, in the same time.
 func (c *claim) drain() {
+	over, cancel := context.WithTimeout(context.Background(), c.cfg.DrainTimeout)
+	defer cancel()
+	if c.cfg.Guarantee == AtMostOnce {
+		c.handOutReserved(over.Done())
+	}
 	close(c.stop)
 	finished := make(chan struct{})
 	go func() {
 		c.running.Wait()
 		close(finished)
 	}()
-	timer := time.NewTimer(c.cfg.DrainTimeout)
-	defer timer.Stop()
 	select {
 	case <-finished:
-	case <-timer.C:
-		c.logger.Warn("messages in hand did not finish in time, they come again", "timeout", c.cfg.DrainTimeout)
+	case <-over.Done():
+		c.logger.Warn("messages in hand did not finish in time", "timeout", c.cfg.DrainTimeout, "guarantee", c.cfg.Guarantee)
 	}
 	c.mu.Lock()
 	c.sealed = true

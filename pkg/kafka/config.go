@@ -15,7 +15,14 @@ type Config struct {
 	Brokers []string
 	// ClientID names this process in the cluster's logs and quotas; empty means "orderflow".
 	ClientID string
+	// Dial, if set, opens the connections to the brokers: through a proxy, or with faults in a test. Nil means TCP.
+	Dial func(network, address string) (net.Conn, error)
 }
+
+// dialer is sarama's interface for Config.Dial.
+type dialer func(network, address string) (net.Conn, error)
+
+func (d dialer) Dial(network, address string) (net.Conn, error) { return d(network, address) }
 
 // Validate names everything that is wrong with c.
 func (c Config) Validate() error {
@@ -42,6 +49,9 @@ func (c Config) Sarama() *sarama.Config {
 	s.Net.DialTimeout = 3 * time.Second
 	s.Net.ReadTimeout = 10 * time.Second
 	s.Net.WriteTimeout = 10 * time.Second
+	if c.Dial != nil {
+		s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, dialer(c.Dial)
+	}
 
 	// A misspelt topic must be an error, not a new topic with the cluster's default number of partitions.
 	s.Metadata.AllowAutoTopicCreation = false

@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 	_, cfg := broker(t, 1)
 	admin := admin(t, cfg)
 	construct := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
-		p, err := kafka.NewPublisher(cfg, quiet)
+		p, err := kafka.NewPublisher(kafka.PublisherConfig{Config: cfg}, quiet)
 		require.NoError(t, err)
 		s := &suiteSubscriber{cfg: kafka.SubscriberConfig{
 			Config: cfg, Group: group, NackDelay: time.Millisecond, DrainTimeout: 500 * time.Millisecond,

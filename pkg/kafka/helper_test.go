@@ -45,7 +45,7 @@ func broker(t *testing.T, partitions int32, topics ...string) (*kfake.Cluster, k
 
 func publisher(t *testing.T, cfg kafka.Config) *kafka.Publisher {
 	t.Helper()
-	p, err := kafka.NewPublisher(cfg, quiet)
+	p, err := kafka.NewPublisher(kafka.PublisherConfig{Config: cfg}, quiet)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = p.Close() })
 	return p

@@ -219,6 +219,9 @@ func bounds(client sarama.Client, admin sarama.ClusterAdmin, topics map[string]m
 }
 
 func offsets(admin sarama.ClusterAdmin, ask map[string]map[int32]int64, level sarama.IsolationLevel) (map[string]map[int32]int64, error) {
+	if len(ask) == 0 {
+		return nil, nil // sarama makes an error of it
+	}
 	answer, err := admin.ListOffsets(ask, &sarama.ListOffsetsOptions{IsolationLevel: level})
 	if err != nil {
 		return nil, fmt.Errorf("list offsets: %w", err)

@@ -64,6 +64,7 @@ func TestLag(t *testing.T) {
 
 	// Of a group that does not exist everything waits, where it is said to read.
 	require.Equal(t, []kafka.GroupLag{{Group: "group", State: "Dead"}}, lagOf(t, a, map[string][]string{"group": nil}))
+	require.Equal(t, []kafka.GroupLag{{Group: "group", State: "Dead"}}, lagOf(t, a, map[string][]string{"group": {"no such topic"}}))
 	require.Equal(t, []kafka.GroupLag{{Group: "group", State: "Dead", Partitions: []kafka.PartitionLag{
 		{Topic: "topic", Partition: 0, Committed: -1, End: 3, Lag: 3, Oldest: noon},
 		{Topic: "topic", Partition: 1, Committed: -1, End: 1, Lag: 1, Oldest: noon.Add(time.Hour)},

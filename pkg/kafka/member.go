@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -29,6 +30,7 @@ type member struct {
 	joined  atomic.Bool
 	trouble atomic.Pointer[string]
 	group   atomic.Pointer[sarama.ConsumerGroup]
+	client  atomic.Pointer[sarama.Client]
 }
 
 // groupSettings sets in s what every member wants.
@@ -85,7 +87,7 @@ func (m *member) run(ctx context.Context, handler func() sarama.ConsumerGroupHan
 		backoff = min(2*backoff, rejoinMax)
 	}
 	if group != nil {
-		if err := group.Close(); err != nil {
+		if err := errors.Join(group.Close(), (*m.client.Load()).Close()); err != nil {
 			m.logger.Warn("the consumer group was not left cleanly", "error", err)
 		}
 	}
@@ -93,10 +95,15 @@ func (m *member) run(ctx context.Context, handler func() sarama.ConsumerGroupHan
 
 // open makes the group's client, which needs a broker that answers.
 func (m *member) open() (sarama.ConsumerGroup, error) {
-	group, err := sarama.NewConsumerGroup(m.brokers, m.name, m.settings)
+	client, err := sarama.NewClient(m.brokers, m.settings)
 	if err != nil {
 		return nil, err
 	}
+	group, err := sarama.NewConsumerGroupFromClient(m.name, client)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	m.client.Store(&client)
 	m.group.Store(&group)
 	go func() {
 		last := ""
@@ -109,6 +116,36 @@ func (m *member) open() (sarama.ConsumerGroup, error) {
 		}
 	}()
 	return group, nil
+}
+
+// commit commits one partition's offset as the session's member and waits for the cluster to have it.
+func (m *member) commit(sess sarama.ConsumerGroupSession, topic string, partition int32, next int64) error {
+	client := *m.client.Load()
+	coordinator, err := client.Coordinator(m.name)
+	if err != nil {
+		return classify("find the coordinator of "+m.name, err)
+	}
+	request := &sarama.OffsetCommitRequest{
+		Version: 7, ConsumerGroup: m.name, ConsumerGroupGeneration: sess.GenerationID(), ConsumerID: sess.MemberID(),
+	}
+	if id := m.settings.Consumer.Group.InstanceId; id != "" {
+		request.GroupInstanceId = &id
+	}
+	request.AddBlock(topic, partition, next, 0, "")
+	response, err := coordinator.CommitOffset(request)
+	if err == nil {
+		code, answered := response.Errors[topic][partition]
+		if answered && errors.Is(code, sarama.ErrNoError) {
+			return nil
+		}
+		if err = code; !answered {
+			err = sarama.ErrIncompleteResponse
+		}
+	} else {
+		_ = coordinator.Close() // the connection is of no more use
+	}
+	// It may have moved, or be away.
+	return errors.Join(classify("commit an offset of "+topic, err), client.RefreshCoordinator(m.name))
 }
 
 // Joined tells whether the process is a member of its group with a session running.

@@ -26,9 +26,22 @@ const (
 // within sarama's limit, which is their topics' too.
 const maxRecord = 1152 << 10
 
-// Publisher sends records and waits until they are on all in-sync replicas. It is safe for concurrent use.
+// PublisherConfig is how to reach the cluster and what to promise.
+type PublisherConfig struct {
+	Config
+	// Guarantee is what becomes of a record when the cluster does not answer. EffectivelyOnce and AtLeastOnce wait for
+	// all in-sync replicas and try again for some seconds; AtMostOnce waits for the leader and sends once.
+	Guarantee Guarantee
+}
+
+// Validate names everything that is wrong with c.
+func (c PublisherConfig) Validate() error {
+	return errors.Join(c.Config.Validate(), c.Guarantee.Validate())
+}
+
+// Publisher sends records and waits for the cluster to have them, as its guarantee says. It is safe for concurrent use.
 type Publisher struct {
-	cfg    Config
+	cfg    PublisherConfig
 	logger *slog.Logger
 
 	messages, records connection
@@ -50,12 +63,15 @@ type connection struct {
 }
 
 // NewPublisher returns a publisher that connects at its first send, so that a service can start before its broker.
-func NewPublisher(cfg Config, logger *slog.Logger) (*Publisher, error) {
+func NewPublisher(cfg PublisherConfig, logger *slog.Logger) (*Publisher, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka publisher: %w", err)
 	}
 	return &Publisher{cfg: cfg, logger: logger, known: map[string]bool{}}, nil
 }
+
+// Guarantee is that of the publisher's configuration.
+func (p *Publisher) Guarantee() Guarantee { return p.cfg.Guarantee }
 
 // Publish implements Watermill's Publisher. The messages go as one batch under the first one's context; an error says
 // that at least one was not sent, and others may have been.
@@ -168,6 +184,7 @@ func (p *Publisher) connect(c *connection) (sarama.Client, sarama.SyncProducer, 
 		return c.client, c.producer, nil
 	}
 	settings := p.cfg.Sarama()
+	p.cfg.Guarantee.producer(settings)
 	if c == &p.records {
 		settings.Producer.MaxMessageBytes = maxRecord
 	}

@@ -123,3 +123,11 @@ func TestPlacesKeysWhereOthersDo(t *testing.T) {
 		require.Equal(t, (murmur2[i]&0x7fffffff)%7, got[key], "key %q", key)
 	}
 }
+
+func TestPublisherConfigIsChecked(t *testing.T) {
+	t.Parallel()
+	_, err := kafka.NewPublisher(kafka.PublisherConfig{Guarantee: -1}, quiet)
+	for _, want := range []string{"no brokers", "guarantee is -1, must be"} {
+		require.ErrorContains(t, err, want)
+	}
+}

@@ -32,6 +32,11 @@ type SubscriberConfig struct {
 	Group string
 	// Topics are all topics that will be subscribed to. Consumption starts when each has been.
 	Topics []string
+	// Guarantee is when offsets are committed. AtMostOnce commits before messages are handed out, MaxInFlight of them at
+	// once; those in hand and those committed with them are lost when the process is killed. A negative acknowledgement
+	// gives the message up. AtLeastOnce and EffectivelyOnce commit afterwards and are the same here: what makes a
+	// delivery effective once is the handler's inbox.
+	Guarantee Guarantee
 	// MaxInFlight is how many messages of one partition are with their handlers, or wait for an earlier one of their
 	// key, at a time. Default 256.
 	MaxInFlight int
@@ -65,7 +70,7 @@ func (c *SubscriberConfig) setDefaults() {
 
 // Validate names everything that is wrong with c.
 func (c *SubscriberConfig) Validate() error {
-	errs := []error{c.Config.Validate()}
+	errs := []error{c.Config.Validate(), c.Guarantee.Validate()}
 	if c.Group == "" {
 		errs = append(errs, errors.New("group is empty"))
 	}
@@ -83,6 +88,8 @@ func (c *SubscriberConfig) sarama() *sarama.Config {
 	s := c.Sarama()
 	groupSettings(s, c.InstanceID, c.SessionTimeout, c.DrainTimeout)
 	s.Consumer.Offsets.AutoCommit.Interval = commitInterval
+	// AtMostOnce commits by itself (claim.reserve): what sarama does with marked offsets comes later, and unseen.
+	s.Consumer.Offsets.AutoCommit.Enable = c.Guarantee != AtMostOnce
 	return s
 }
 
@@ -125,6 +132,9 @@ func NewSubscriber(cfg SubscriberConfig, logger *slog.Logger) (*Subscriber, erro
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
+
+// Guarantee is that of the subscriber's configuration.
+func (s *Subscriber) Guarantee() Guarantee { return s.cfg.Guarantee }
 
 // Subscribe returns the channel of topic's messages, each of which must be acknowledged with Ack or Nack. The topic
 // must be one of SubscriberConfig.Topics, once. When ctx ends, the topic's channel is closed and its messages' contexts

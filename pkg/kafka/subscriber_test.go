@@ -10,6 +10,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/kafka"
@@ -382,4 +384,85 @@ func TestStaticMemberIsBackAtOnce(t *testing.T) {
 		require.NoError(t, s.Close()) // a static member does not leave the group
 		require.Len(t, cluster.GroupInfo("group").Members, 1)
 	}
+}
+
+// At most once: the offset is committed before the message is out, and what was not acknowledged does not come again.
+func TestAtMostOnceCommitsFirst(t *testing.T) {
+	t.Parallel()
+	cluster, cfg := broker(t, 1, "topic")
+	var batch []event.Addressed
+	for n := range 5 {
+		batch = append(batch, addressed("topic", "k", n))
+	}
+	send(t, publisher(t, cfg), batch...)
+	config := kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}, Guarantee: kafka.AtMostOnce, MaxInFlight: 1}
+	s := subscriber(t, config)
+	messages := subscribe(t, s, "topic")
+	m := receive(t, messages)
+	require.Equal(t, "k-0", m.UUID)
+	require.EqualValues(t, 1, committed(cluster, "group", "topic", 0))
+	m.Nack()
+	m = receive(t, messages)
+	require.Equal(t, "k-1", m.UUID, "the first was given up")
+	require.EqualValues(t, 2, committed(cluster, "group", "topic", 0))
+	m.Ack()
+	m = receive(t, messages)
+	require.Equal(t, "k-2", m.UUID)
+	m.Ack()
+	require.NoError(t, s.Close())
+}
+
+// What was committed ahead is handed out before the partition is given up, and nothing more.
+func TestAtMostOnceHandsOutWhatItCommitted(t *testing.T) {
+	t.Parallel()
+	cluster, cfg := broker(t, 1, "topic")
+	const n = 1000
+	var batch []event.Addressed
+	for i := range n {
+		batch = append(batch, addressed("topic", "k", i))
+	}
+	send(t, publisher(t, cfg), batch...)
+	config := kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}, Guarantee: kafka.AtMostOnce, MaxInFlight: 50}
+	s := subscriber(t, config)
+	messages := subscribe(t, s, "topic")
+	first := receive(t, messages)
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	first.Ack()
+	handed := 1
+	for m := range messages {
+		require.Equal(t, fmt.Sprintf("k-%d", handed), m.UUID)
+		handed++
+		m.Ack()
+	}
+	require.NoError(t, <-closed)
+	require.EqualValues(t, handed, committed(cluster, "group", "topic", 0))
+	require.Less(t, handed, n)
+	require.Equal(t, fmt.Sprintf("k-%d", handed), receive(t, subscribe(t, subscriber(t, config), "topic")).UUID)
+}
+
+// Nothing is handed out whose offset the cluster does not have for certain.
+func TestAtMostOnceWaitsForTheCommit(t *testing.T) {
+	t.Parallel()
+	cluster, cfg := broker(t, 1, "topic")
+	send(t, publisher(t, cfg), addressed("topic", "k", 0))
+	refusals := make(chan struct{})
+	cluster.ControlKey(kmsg.OffsetCommit.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		select {
+		case refusals <- struct{}{}:
+			return refuse(request, kerr.CoordinatorNotAvailable.Code), nil, true
+		default:
+			return nil, nil, false
+		}
+	})
+	s := subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}, Guarantee: kafka.AtMostOnce})
+	messages := subscribe(t, s, "topic")
+	select {
+	case <-refusals:
+	case <-time.After(patience):
+		require.Fail(t, "no commit")
+	}
+	require.Equal(t, "k-0", receive(t, messages).UUID)
+	require.EqualValues(t, 1, committed(cluster, "group", "topic", 0))
 }

@@ -159,7 +159,7 @@ func TestTransformGivesUpWhatIsPermanent(t *testing.T) {
 	}{
 		"refused": {func(context.Context, []kafka.Record) ([]kafka.Record, error) {
 			return nil, fault.Permanentf("no such currency")
-		}, "in/0: offsets 0 to 2: no such currency"},
+		}, ": no such currency"},
 		"no topic": {func(context.Context, []kafka.Record) ([]kafka.Record, error) {
 			return []kafka.Record{{Topic: "out"}, {}}, nil
 		}, "record 2 of 2 to send has no topic"},
@@ -216,6 +216,17 @@ func refuse(request kmsg.Request, code int16) kmsg.Response {
 			out.Topic, out.TopicID = topic.Topic, topic.TopicID
 			for _, p := range topic.Partitions {
 				partition := kmsg.NewProduceResponseTopicPartition()
+				partition.Partition, partition.ErrorCode = p.Partition, code
+				out.Partitions = append(out.Partitions, partition)
+			}
+			r.Topics = append(r.Topics, out)
+		}
+	case *kmsg.OffsetCommitResponse:
+		for _, topic := range request.(*kmsg.OffsetCommitRequest).Topics {
+			out := kmsg.NewOffsetCommitResponseTopic()
+			out.Topic = topic.Topic
+			for _, p := range topic.Partitions {
+				partition := kmsg.NewOffsetCommitResponseTopicPartition()
 				partition.Partition, partition.ErrorCode = p.Partition, code
 				out.Partitions = append(out.Partitions, partition)
 			}

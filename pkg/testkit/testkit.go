@@ -48,7 +48,7 @@ func Start(t testing.TB, topics ...string) *Stack {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = stack.Stop() })
 	cfg := kafka.Config{Brokers: stack.Brokers(), ClientID: "testkit"}
-	publisher, err := kafka.NewPublisher(cfg, slog.New(slog.DiscardHandler))
+	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{Config: cfg}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = publisher.Close() })
 	s := &Stack{Stack: stack, t: t, dir: t.TempDir(), publisher: publisher, records: newRecords(t, cfg, topics)}

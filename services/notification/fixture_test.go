@@ -86,7 +86,7 @@ func start(t *testing.T, env map[string]string) *fixture {
 	if given := realRedis(); given != "" && env["REDIS_URL"] == "" {
 		redisURL = given
 	}
-	publisher, err := kafka.NewPublisher(kafka.Config{Brokers: stack.Brokers()}, slog.New(slog.DiscardHandler))
+	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{Config: kafka.Config{Brokers: stack.Brokers()}}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, publisher.Close()) })
 	options, err := redis.ParseURL(redisURL)
