@@ -58,6 +58,9 @@ type Options struct {
 	Migrations fs.FS
 	// Also are further migrations by name, of packages that only this service uses.
 	Also map[string]fs.FS
+	// Topics are those that the service sends to and reads from, as they are declared, its dead letters and redrives
+	// included. It does not run without them.
+	Topics []kafka.Topic
 	// Validate checks a message's data against its type's schema.
 	Validate func(typ string, data []byte) error
 	// Guarantee is what becomes of a message to the service when something fails; see package consumer. The outbox is
@@ -91,6 +94,7 @@ type App struct {
 	Router chi.Router
 
 	cfg    Config
+	topics []kafka.Topic
 	sender Sender
 }
 
@@ -103,14 +107,14 @@ const (
 // New opens the database, brings its tables up to date and makes the parts. Nothing runs before Start.
 func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config, opts Options) (*App, error) {
 	a := &App{
-		Group: rt.Name, Runtime: rt, Events: event.NewFactory(opts.Source), cfg: cfg,
+		Group: rt.Name, Runtime: rt, Events: event.NewFactory(opts.Source), cfg: cfg, topics: opts.Topics,
 		Kafka: kafka.Config{Brokers: base.Brokers, ClientID: rt.Name},
 	}
 	if cfg.ReplayGroup != "" {
 		if err := checkReplayGroup(rt.Name, cfg.ReplayGroup); err != nil {
 			return nil, err
 		}
-		a.Group = cfg.ReplayGroup
+		a.Group, a.topics = cfg.ReplayGroup, besides(opts.Topics, rt.Name, cfg.ReplayGroup)
 	}
 	err := rt.Await(ctx, "database", func(ctx context.Context) (err error) {
 		a.DB, err = database.Open(ctx, base.DatabaseURL)
@@ -173,8 +177,12 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	return a, deadletter.Mount(a.Router, a.DeadLetters)
 }
 
-// Start runs the relay, the consumer, the dead-letter index and the upkeep, and serves the router.
+// Start runs the relay, the consumer, the dead-letter index and the upkeep, and serves the router. The broker may be
+// away; when it answers that a topic is missing or too small, the process ends.
 func (a *App) Start(ctx context.Context) error {
+	if err := a.declared(); err != nil {
+		return err
+	}
 	rt := a.Runtime
 	admin, err := kafka.NewAdmin(a.Kafka)
 	if err != nil {
@@ -182,6 +190,24 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	rt.OnStop("broker admin", func(context.Context) error { return admin.Close() })
 	rt.Check("broker", admin.Reachable)
+	there := make(chan struct{}) // closed when the topics are there; until then nothing is taken in
+	rt.Go("topics", func(ctx context.Context) error {
+		err := a.requireTopics(ctx, admin)
+		if err == nil && ctx.Err() == nil {
+			close(there)
+		}
+		return err
+	})
+	consume := func(name string, fn func(context.Context) error) {
+		rt.Consume(name, func(ctx context.Context) error {
+			select {
+			case <-there:
+				return fn(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
 
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Config: a.Kafka, Group: a.Group, Topics: a.Consumer.Topics(), Guarantee: a.Consumer.Guarantee(), InstanceID: a.cfg.InstanceID,
@@ -192,8 +218,8 @@ func (a *App) Start(ctx context.Context) error {
 	rt.Check("consumer", func(context.Context) error {
 		return errors.Join(subscriber.Trouble(), a.Consumer.Ready())
 	})
-	rt.Consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
-	rt.Consume("dead-letter index", func(ctx context.Context) error {
+	consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
+	consume("dead-letter index", func(ctx context.Context) error {
 		return deadletter.Index(ctx, a.Kafka, a.Group, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
 	})
 	rt.Go("relay", a.Outbox.Relay(a.relayTo(), outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)

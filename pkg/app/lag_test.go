@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/testkit"
@@ -44,7 +43,7 @@ func TestLagMetrics(t *testing.T) {
 		}
 		return nil
 	}}
-	s := testkit.Start(t, "numbers", "sums", deadletter.Topic("adder"), deadletter.RedriveTopic("adder"))
+	s := testkit.Start(t, topics("adder"))
 	s.Cluster().ControlKey(int16(kmsg.DescribeGroups), func(kmsg.Request) (kmsg.Response, error, bool) {
 		s.Cluster().KeepControl()
 		if away.Load() {

@@ -21,6 +21,22 @@ func checkReplayGroup(service, group string) error {
 	return nil
 }
 
+// besides are the topics of a replay group: dead letters and redrives, declared as the service's own are.
+func besides(topics []kafka.Topic, service, group string) []kafka.Topic {
+	var own []kafka.Topic
+	for _, t := range topics {
+		switch t.Name {
+		case deadletter.Topic(service):
+			t.Name = deadletter.Topic(group)
+			own = append(own, t)
+		case deadletter.RedriveTopic(service):
+			t.Name = deadletter.RedriveTopic(group)
+			own = append(own, t)
+		}
+	}
+	return own
+}
+
 // checkReplayDatabase refuses the live service's database, where everything would be handled a second time.
 func (a *App) checkReplayDatabase(ctx context.Context) error {
 	other, err := inbox.Foreign(ctx, a.DB, a.Group)

@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,7 +73,7 @@ func TestReplayLive(t *testing.T) {
 func TestReplayBeside(t *testing.T) {
 	t.Parallel()
 	a, beside := &adder{}, &adder{}
-	s := testkit.Start(t, "numbers", "sums", "adder.dlq", "adder.redrive", "adder.replay.dlq", "adder.replay.redrive")
+	s := testkit.Start(t, slices.Concat(topics("adder"), topics("adder.replay")[2:]))
 	testkit.Run(s, "adder", a.run)
 	replay := testkit.Run(s, "adder", beside.run, "REPLAY_GROUP=adder.replay", "DATABASE_URL=sqlite:"+s.Database("beside"), "LAG_INTERVAL=100ms")
 	e := s.Send("/test", "k", numberGiven{N: 1})

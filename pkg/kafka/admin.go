@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -15,16 +14,6 @@ import (
 
 // adminTimeout bounds each question to the cluster, whatever the caller's context says.
 const adminTimeout = 10 * time.Second
-
-// Topic is a topic as it should be created.
-type Topic struct {
-	Name       string
-	Partitions int32
-	// Replication is the number of copies; 0 means the cluster's default.
-	Replication int16
-	// Configs are Kafka's topic settings, by name ("retention.ms").
-	Configs map[string]string
-}
 
 // Admin asks the cluster and creates topics. It keeps one connection, made at the first question.
 type Admin struct {
@@ -53,80 +42,6 @@ func NewAdmin(cfg Config) (*Admin, error) {
 		return nil, fmt.Errorf("kafka admin: %w", err)
 	}
 	return &Admin{cfg: cfg}, nil
-}
-
-// EnsureTopics creates the topics that are missing and waits until all are there. One that exists is left as it is,
-// whatever its settings: more partitions would move keys, and with them their order.
-func (a *Admin) EnsureTopics(ctx context.Context, topics []Topic) error {
-	names := make([]string, len(topics))
-	for i, t := range topics {
-		names[i] = t.Name
-	}
-	missing, err := a.MissingTopics(ctx, names)
-	if err != nil {
-		return err
-	}
-	err = a.do(ctx, "create topics", func(_ sarama.Client, admin sarama.ClusterAdmin) error {
-		for _, t := range topics {
-			if !slices.Contains(missing, t.Name) {
-				continue
-			}
-			detail := &sarama.TopicDetail{NumPartitions: t.Partitions, ReplicationFactor: t.Replication, ConfigEntries: map[string]*string{}}
-			if t.Replication == 0 {
-				detail.ReplicationFactor = -1
-			}
-			for name, value := range t.Configs {
-				detail.ConfigEntries[name] = &value
-			}
-			// Another process may have been first.
-			if err := admin.CreateTopic(t.Name, detail, false); err != nil && !errors.Is(err, sarama.ErrTopicAlreadyExists) {
-				return fmt.Errorf("topic %s: %w", t.Name, err)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if missing, err = a.MissingTopics(ctx, names); err != nil || len(missing) == 0 {
-			return err
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fault.Unavailablef("create topics: %q are not there yet: %w", missing, ctx.Err())
-		}
-	}
-}
-
-// MissingTopics returns those of names that do not exist, or have a partition without a leader.
-func (a *Admin) MissingTopics(ctx context.Context, names []string) (missing []string, err error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	var found []string
-	err = a.do(ctx, "list topics", func(_ sarama.Client, admin sarama.ClusterAdmin) error {
-		topics, err := admin.DescribeTopics(names)
-		for _, t := range topics {
-			leaderless := slices.ContainsFunc(t.Partitions, func(p *sarama.PartitionMetadata) bool { return p.Leader < 0 })
-			if errors.Is(t.Err, sarama.ErrNoError) && len(t.Partitions) > 0 && !leaderless {
-				found = append(found, t.Name)
-			}
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		if !slices.Contains(found, name) {
-			missing = append(missing, name)
-		}
-	}
-	return missing, nil
 }
 
 // Reachable returns nil if the cluster answers before ctx ends. Callers at the same time share one question.

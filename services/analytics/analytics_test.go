@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,15 +24,10 @@ import (
 	"github.com/orderflow/orderflow/services/analytics"
 )
 
-var topics = []string{
-	events.TopicOrderCreated, events.TopicOrderConfirmed, events.TopicOrderCancelled,
-	deadletter.Topic("analytics"), deadletter.RedriveTopic("analytics"),
-}
-
 // TestFigures: events out of order, twice, and with a restart in between; the figures are right in the end.
 func TestFigures(t *testing.T) {
 	t.Parallel()
-	s := testkit.Start(t, topics...)
+	s := testkit.Start(t, kafka.Topics(events.TopicsOf("analytics")))
 	svc := testkit.Run(s, "analytics", analytics.Run)
 
 	at := time.Date(2026, 1, 2, 3, 4, 30, 0, time.UTC)
@@ -104,7 +100,14 @@ func TestFigures(t *testing.T) {
 func TestReplayRebuildsTheFiguresBeside(t *testing.T) {
 	t.Parallel()
 	const beside = "analytics.replay"
-	s := testkit.Start(t, append([]string{deadletter.Topic(beside), deadletter.RedriveTopic(beside)}, topics...)...)
+	topics := kafka.Topics(events.TopicsOf("analytics"))
+	for _, t := range topics {
+		if name, own := strings.CutPrefix(t.Name, "analytics."); own {
+			t.Name = beside + "." + name
+			topics = append(topics, t)
+		}
+	}
+	s := testkit.Start(t, topics)
 	svc := testkit.Run(s, "analytics", analytics.Run)
 	eur := events.Money{Amount: 100, Currency: "EUR"}
 	at := time.Date(2026, 1, 2, 3, 4, 30, 0, time.UTC)
@@ -187,7 +190,7 @@ func TestReplayRebuildsTheFiguresBeside(t *testing.T) {
 // committed is where the live group stands.
 func committed(t *testing.T, admin *kafka.Admin) []kafka.PartitionLag {
 	t.Helper()
-	lags, err := admin.Lag(t.Context(), map[string][]string{"analytics": topics[:3]})
+	lags, err := admin.Lag(t.Context(), map[string][]string{"analytics": {events.TopicOrderCreated, events.TopicOrderConfirmed, events.TopicOrderCancelled}})
 	require.NoError(t, err)
 	return lags[0].Partitions
 }

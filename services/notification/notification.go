@@ -123,6 +123,7 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	}
 	a, err := app.New(ctx, rt, cfg.Base, cfg.App, app.Options{
 		Source: "/orderflow/notification", Key: "order_id", Migrations: store.Migrations(),
+		Topics: kafka.Topics(events.TopicsOf("notification")),
 		Validate: func(typ string, data []byte) error {
 			if fanout.Internal(typ) {
 				return nil

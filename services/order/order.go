@@ -14,6 +14,7 @@ import (
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/outbox"
 	"github.com/orderflow/orderflow/pkg/saga"
 	"github.com/orderflow/orderflow/pkg/service"
@@ -52,6 +53,7 @@ func (c Config) Validate() []error {
 func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	a, err := app.New(ctx, rt, cfg.Base, cfg.Config, app.Options{
 		Source: "/orderflow/order", Key: "order_id", Validate: events.Validate,
+		Topics:     kafka.Topics(events.TopicsOf("order")),
 		Migrations: store.Migrations(), Also: map[string]fs.FS{"saga": saga.Migrations},
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	shippingapi "github.com/orderflow/orderflow/api/rest/shipping"
 	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/service"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier/remote"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier/sandbox"
@@ -84,6 +85,7 @@ const backoff = 200 * time.Millisecond
 func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	a, err := app.New(ctx, rt, cfg.Base, cfg.App, app.Options{
 		Source: "/orderflow/shipping", Key: "order_id", Validate: events.Validate,
+		Topics:     kafka.Topics(events.TopicsOf(Name)),
 		Migrations: store.Migrations(), Also: map[string]fs.FS{"sandbox": sandbox.Migrations()},
 	})
 	if err != nil {

@@ -41,7 +41,7 @@ func (l lagCmd) Run(ctx context.Context, c console) (err error) {
 	if l.Old <= 0 || l.Watch < 0 || l.Watch > 0 && l.Watch < 100*time.Millisecond {
 		return errors.New("--old must be a positive duration, and --watch 100ms or more")
 	}
-	admin, err := l.admin(ctx)
+	admin, err := l.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -69,26 +69,6 @@ func (l lagCmd) Run(ctx context.Context, c console) (err error) {
 			return nil
 		case <-time.After(l.Watch):
 			say(c.out, "\n")
-		}
-	}
-}
-
-// admin connects within the wait.
-func (k cluster) admin(ctx context.Context) (*kafka.Admin, error) {
-	admin, err := kafka.NewAdmin(kafka.Config{Brokers: k.Brokers, ClientID: "orderctl"})
-	if err != nil {
-		return nil, err
-	}
-	waiting, cancel := context.WithTimeout(ctx, k.Wait)
-	defer cancel()
-	for {
-		if err = admin.Reachable(waiting); err == nil {
-			return admin, nil
-		}
-		select {
-		case <-waiting.Done():
-			return nil, errors.Join(fmt.Errorf("reach Kafka at %v within %s: %w", k.Brokers, k.Wait, err), admin.Close())
-		case <-time.After(retryPause):
 		}
 	}
 }

@@ -9,9 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/orderflow/orderflow/api/events"
 )
 
 // commands are the command line; each command has a file of its own.
@@ -24,7 +27,7 @@ type commands struct {
 	DLQ    dlqCmd    `cmd:"" name:"dlq" help:"List, show, redrive and discard dead letters."`
 	Order  orderCmd  `cmd:"" help:"Look at orders."`
 	Story  storyCmd  `cmd:"" help:"Tell an order's whole story from the topics alone, and check it."`
-	Topics topicsCmd `cmd:"" help:"Create and list Kafka's topics."`
+	Topics topicsCmd `cmd:"" help:"Hold Kafka's topics against topics.yaml, and make them so."`
 }
 
 // console is where a command writes: results to out, everything else to err.
@@ -51,6 +54,7 @@ func run(args []string, c console) int {
 		kong.Name("orderctl"), kong.Description("Runs and operates Orderflow."),
 		kong.Writers(c.out, c.err), kong.Exit(func(n int) { exited, code = true, n }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c),
+		kong.Vars{"environments": strings.Join(events.Environments(), ",")},
 	)
 	if err != nil {
 		say(c.err, "orderctl: %s\n", err)

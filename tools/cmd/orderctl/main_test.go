@@ -25,7 +25,9 @@ func TestCommandLine(t *testing.T) {
 		{"lag --brokers=nowhere", 1, `broker "nowhere" must be host:port`},
 		{"lag --brokers=127.0.0.1:1 --old=0s", 1, "--old must be a positive duration"},
 		{"lag --help", 0, "Where a group"},
-		{"topics list --brokers=nowhere", 1, `broker "nowhere" must be host:port`},
+		{"topics plan --brokers=nowhere", 1, `broker "nowhere" must be host:port`},
+		{"topics plan --brokers=127.0.0.1:1 --env=test", 2, `--env must be one of "development","production" but got "test"`},
+		{"topics apply --brokers=127.0.0.1:1 --hold=0s", 1, "--hold is 0s and --timeout 10m0s, both must be more than 0s"},
 		{"topics apply --brokers=127.0.0.1:1 --wait=1ms", 1, "reach Kafka at [127.0.0.1:1] within 1ms"},
 	} {
 		t.Run(c.args, func(t *testing.T) {

@@ -54,7 +54,7 @@ func (r replayCmd) Run(ctx context.Context, c console) (err error) {
 	if err := r.check(); err != nil {
 		return err
 	}
-	admin, err := r.admin(ctx)
+	admin, err := r.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -70,10 +70,13 @@ func (r replayCmd) Run(ctx context.Context, c console) (err error) {
 	if err != nil {
 		return err
 	}
-	topics := []string{deadletter.RedriveTopic(plan.Target), deadletter.Topic(plan.Target)}
-	missing, err := admin.MissingTopics(ctx, topics)
+	create, err := r.missing(ctx, admin)
 	if err != nil {
 		return err
+	}
+	missing := make([]string, len(create))
+	for i, t := range create {
+		missing[i] = t.Name
 	}
 	if r.Live && len(missing) > 0 {
 		return fmt.Errorf("the group's topics %s are not there; `orderctl topics apply` creates them", strings.Join(missing, ", "))
@@ -85,8 +88,10 @@ func (r replayCmd) Run(ctx context.Context, c console) (err error) {
 	if r.DryRun {
 		return report.end()
 	}
-	if err := r.create(ctx, admin, missing); err != nil {
-		return err
+	if len(create) > 0 {
+		if err := admin.EnsureTopics(ctx, create); err != nil {
+			return err
+		}
 	}
 	if err := plan.Begin(ctx, admin, time.Now()); err != nil {
 		return err
@@ -183,29 +188,39 @@ func (r replayCmd) request(now time.Time) (replay.Request, error) {
 	}, nil
 }
 
-// create makes the topics that are missing, with the settings that topics.yaml gives the live group's.
-func (r replayCmd) create(ctx context.Context, admin *kafka.Admin, missing []string) (err error) {
-	if len(missing) == 0 {
-		return nil
-	}
-	client, err := r.connect(ctx)
-	if err != nil {
-		return err
-	}
-	brokers := len(client.Brokers())
-	if err := client.Close(); err != nil {
-		return err
-	}
+// missing are the target's topics that are not there, as topics.yaml declares the live group's, with as many copies as
+// those have.
+func (r replayCmd) missing(ctx context.Context, admin *kafka.Admin) ([]kafka.Topic, error) {
+	var live, target []string
 	var topics []kafka.Topic
-	for _, t := range events.Topics() {
-		beside := r.target() + strings.TrimPrefix(t.Name, r.Group)
-		if t.Owner != r.Group || !slices.Contains(missing, beside) {
+	for _, t := range events.TopicsOf(r.Group) {
+		if t.Owner != r.Group || t.Kind != events.KindDeadLetter && t.Kind != events.KindRedrive {
 			continue
 		}
-		t = t.On(brokers)
-		topics = append(topics, kafka.Topic{Name: beside, Partitions: int32(t.Partitions), Replication: int16(t.Replication), Configs: t.Configs()})
+		live = append(live, t.Name)
+		t.Name = r.target() + strings.TrimPrefix(t.Name, r.Group)
+		target = append(target, t.Name)
+		topics = append(topics, kafka.Topics([]events.Topic{t})...)
 	}
-	return admin.EnsureTopics(ctx, topics)
+	cluster, err := admin.Describe(ctx, slices.Concat(live, target)...)
+	if err != nil {
+		return nil, err
+	}
+	var missing []kafka.Topic
+	for i, t := range topics {
+		if _, there := cluster.Topics[t.Name]; there {
+			continue
+		}
+		if twin, there := cluster.Topics[live[i]]; there && len(twin.Replicas) > 0 {
+			const inSync = "min.insync.replicas"
+			t.Replication = int16(len(twin.Replicas[0]))
+			if n, set := twin.Overrides[inSync]; set {
+				t.Configs[inSync] = n
+			}
+		}
+		missing = append(missing, t)
+	}
+	return missing, nil
 }
 
 func (r replayCmd) copy(ctx context.Context, report *replayReport, admin *kafka.Admin, plan replay.Plan) error {

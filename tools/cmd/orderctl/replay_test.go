@@ -61,7 +61,7 @@ func TestReplayRefusesBounds(t *testing.T) {
 		"--from=soon":                       `--from: "soon" must be a time`,
 		"--from=0 --to=2999-01-01":          `--to: "2999-01-01" must be a time`,
 		"--from=0 --id=a/b":                 "the replay's id",
-		"--from=oldest --live --inbox=skip": "the group's topics analytics.redrive, analytics.dlq are not there",
+		"--from=oldest --live --inbox=skip": "the group's topics analytics.dlq, analytics.redrive are not there",
 	} {
 		code, out := orderctl(append([]string{"replay", "--brokers=" + brokers, "--group=analytics", "--topic=order.created"}, strings.Fields(args)...)...)
 		require.Equal(t, 1, code, out)

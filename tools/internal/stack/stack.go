@@ -96,9 +96,13 @@ func Start(ctx context.Context, opts Options) (_ *Stack, err error) {
 			err = errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
 		}
 	}()
+	topics, err := Topics("development")
+	if err != nil {
+		return nil, err
+	}
 	s.dev, err = devstack.Start(ctx, devstack.Config{
 		Dir: filepath.Join(opts.Dir, "broker"), KafkaPort: opts.KafkaPort, RedisPort: opts.RedisPort,
-		Topics: Topics(1), Logger: opts.Logger,
+		Topics: topics, Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -114,16 +118,16 @@ func Start(ctx context.Context, opts Options) (_ *Stack, err error) {
 	return s, s.startAll(ctx)
 }
 
-// Topics are all of topics.yaml, as a cluster of so many brokers can hold them.
-func Topics(brokers int) []kafka.Topic {
-	var topics []kafka.Topic
-	for _, t := range events.Topics() {
-		t = t.On(brokers)
-		topics = append(topics, kafka.Topic{
-			Name: t.Name, Partitions: int32(t.Partitions), Replication: int16(t.Replication), Configs: t.Configs(),
-		})
+// Topics are all of topics.yaml as an environment has them, one of events.Environments.
+func Topics(environment string) ([]kafka.Topic, error) {
+	declared := events.Topics()
+	for i := range declared {
+		var err error
+		if declared[i], err = declared[i].In(environment); err != nil {
+			return nil, err
+		}
 	}
-	return topics
+	return kafka.Topics(declared), nil
 }
 
 // startAll starts the services side by side; the first that fails ends the wait for the others.
