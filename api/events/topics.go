@@ -87,7 +87,16 @@ func Topics() []Topic {
 // topics.yaml. It returns none for a name that is no service's.
 func TopicsOf(service string) []Topic {
 	uses := used()[service]
-	return slices.DeleteFunc(Topics(), func(t Topic) bool { return !slices.Contains(uses, t.Name) })
+	return slices.DeleteFunc(Topics(), func(t Topic) bool {
+		return !slices.ContainsFunc(uses, func(u use) bool { return u.topic == t.Name })
+	})
+}
+
+// Received returns those of TopicsOf that a service receives from. A dead-letter topic is received by the owner's index,
+// every other by its consumer group.
+func Received(service string) []Topic {
+	uses := used()[service]
+	return slices.DeleteFunc(Topics(), func(t Topic) bool { return !slices.Contains(uses, use{receives: true, topic: t.Name}) })
 }
 
 // DeadLetterTopic is where a consumer group puts what it gave up on.
@@ -99,7 +108,7 @@ func RedriveTopic(group string) string { return group + ".redrive" }
 // The contracts are part of the binary, so a mistake in one is a broken build: panic.
 var (
 	declared = sync.OnceValue(func() topicsFile { return must(parseTopics(api.Topics)) })
-	used     = sync.OnceValue(func() map[string][]string { return must(parseUses(api.AsyncAPI)) })
+	used     = sync.OnceValue(func() map[string][]use { return must(parseUses(api.AsyncAPI)) })
 )
 
 func must[T any](parsed T, err error) T {
@@ -153,22 +162,28 @@ func parseTopics(data []byte) (topicsFile, error) {
 	return parsed, nil
 }
 
+// use is that a service sends to a topic or receives from it.
+type use struct {
+	receives bool
+	topic    string
+}
+
 // parseUses reads from asyncapi.yaml which topics each service sends to or receives from. An operation's name says it:
 // <service>.<send|receive>.<topic>.
-func parseUses(data []byte) (map[string][]string, error) {
+func parseUses(data []byte) (map[string][]use, error) {
 	var file struct {
 		Operations map[string]yaml.Node `yaml:"operations"`
 	}
 	if err := yaml.Unmarshal(data, &file); err != nil {
 		return nil, fmt.Errorf("asyncapi.yaml: %w", err)
 	}
-	uses := map[string][]string{}
+	uses := map[string][]use{}
 	for operation := range file.Operations {
 		parts := strings.SplitN(operation, ".", 3)
 		if len(parts) != 3 {
 			return nil, fmt.Errorf("asyncapi.yaml: operation %q must be named <service>.<send|receive>.<topic>", operation)
 		}
-		uses[parts[0]] = append(uses[parts[0]], parts[2])
+		uses[parts[0]] = append(uses[parts[0]], use{receives: parts[1] == "receive", topic: parts[2]})
 	}
 	return uses, nil
 }

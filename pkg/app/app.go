@@ -25,6 +25,8 @@ type Config struct {
 	consumer.Config
 	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"336h" desc:"how long a handled message is remembered; longer than the topics keep it, 1h to 8760h"`
 	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
+	LagInterval          time.Duration `env:"LAG_INTERVAL" envDefault:"15s" desc:"how often the lag of the consumer group is asked for, 100ms to 1h"`
+	ReplayGroup          string        `env:"REPLAY_GROUP" desc:"run beside the service, as this group: handle only what 'orderctl replay' sends it, into a database of its own, and let nothing out; <service>.<name>"`
 	InstanceID           string        `env:"INSTANCE_ID" desc:"stable name of this replica, for static membership of its consumer group"`
 }
 
@@ -39,6 +41,9 @@ func (c Config) Validate() []error {
 	}
 	if c.IdempotencyRetention < time.Minute || c.IdempotencyRetention > 720*time.Hour {
 		errs = append(errs, fmt.Errorf("IDEMPOTENCY_RETENTION is %s, must be from 1m to 720h", c.IdempotencyRetention))
+	}
+	if c.LagInterval < 100*time.Millisecond || c.LagInterval > time.Hour {
+		errs = append(errs, fmt.Errorf("LAG_INTERVAL is %s, must be from 100ms to 1h", c.LagInterval))
 	}
 	return errs
 }
@@ -72,8 +77,10 @@ type Sender interface {
 	deadletter.Sender
 }
 
-// App is the common parts of one service. Its name is its consumer group.
+// App is the common parts of one service.
 type App struct {
+	// Group is its consumer group: the service's name, or Config.ReplayGroup.
+	Group       string
 	Runtime     *service.Runtime
 	DB          *database.DB
 	Events      event.Factory
@@ -100,8 +107,14 @@ const (
 // New opens the database, brings its tables up to date and makes the parts. Nothing runs before Start.
 func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config, opts Options) (*App, error) {
 	a := &App{
-		Runtime: rt, Events: event.NewFactory(opts.Source), cfg: cfg, topics: opts.Topics,
+		Group: rt.Name, Runtime: rt, Events: event.NewFactory(opts.Source), cfg: cfg, topics: opts.Topics,
 		Kafka: kafka.Config{Brokers: base.Brokers, ClientID: rt.Name},
+	}
+	if cfg.ReplayGroup != "" {
+		if err := checkReplayGroup(rt.Name, cfg.ReplayGroup); err != nil {
+			return nil, err
+		}
+		a.Group, a.topics = cfg.ReplayGroup, besides(opts.Topics, rt.Name, cfg.ReplayGroup)
 	}
 	err := rt.Await(ctx, "database", func(ctx context.Context) (err error) {
 		a.DB, err = database.Open(ctx, base.DatabaseURL)
@@ -129,6 +142,11 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 			return nil, err
 		}
 	}
+	if cfg.ReplayGroup != "" {
+		if err := rt.Await(ctx, "database", a.checkReplayDatabase); err != nil {
+			return nil, err
+		}
+	}
 	// It connects at its first send: a service starts before its broker and is unready until that is there.
 	a.Publisher, err = kafka.NewPublisher(kafka.PublisherConfig{Config: a.Kafka}, rt.Logger)
 	if err != nil {
@@ -146,7 +164,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	a.DeadLetters = deadletter.NewStore(a.DB, a.sender, a.Events.Now)
 	a.Idempotency = httpapi.NewIdempotency(cfg.IdempotencyRetention)
 	a.Consumer, err = consumer.New(cfg.Config, consumer.Deps{
-		Group: rt.Name, Guarantee: opts.Guarantee, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
+		Group: a.Group, RedriveOnly: cfg.ReplayGroup != "", Guarantee: opts.Guarantee, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
 		Validate: opts.Validate, Key: opts.Key, Logger: rt.Logger, Registry: rt.Registry, Now: a.Events.Now,
 	})
 	if err != nil {
@@ -192,7 +210,7 @@ func (a *App) Start(ctx context.Context) error {
 	}
 
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
-		Config: a.Kafka, Group: rt.Name, Topics: a.Consumer.Topics(), Guarantee: a.Consumer.Guarantee(), InstanceID: a.cfg.InstanceID,
+		Config: a.Kafka, Group: a.Group, Topics: a.Consumer.Topics(), Guarantee: a.Consumer.Guarantee(), InstanceID: a.cfg.InstanceID,
 	}, rt.Logger)
 	if err != nil {
 		return err
@@ -202,9 +220,14 @@ func (a *App) Start(ctx context.Context) error {
 	})
 	consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
 	consume("dead-letter index", func(ctx context.Context) error {
-		return deadletter.Index(ctx, a.Kafka, rt.Name, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
+		return deadletter.Index(ctx, a.Kafka, a.Group, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
 	})
-	rt.Go("relay", a.Outbox.Relay(a.sender, outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
+	rt.Go("relay", a.Outbox.Relay(a.relayTo(), outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
+	lag := newLagMetrics(admin, a.Group, a.Consumer.Topics(), a.Events.Now)
+	if err := rt.Registry.Register(lag); err != nil {
+		return fmt.Errorf("lag metrics: %w", err)
+	}
+	rt.Every("consumer lag", a.cfg.LagInterval, lag.update)
 	rt.Every("inbox purge", purgeInterval, func(ctx context.Context) error {
 		return purge(ctx, func(ctx context.Context) (int, error) {
 			return inbox.Purge(ctx, a.DB, a.Events.Now().Add(-a.cfg.InboxRetention), purgeBatch)

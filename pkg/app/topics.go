@@ -18,7 +18,7 @@ const topicPatience = 3 * time.Second
 
 // declared returns an error if the service reads from a topic that it does not declare: nobody would create it.
 func (a *App) declared() error {
-	for _, name := range append(a.Consumer.Topics(), deadletter.Topic(a.Runtime.Name)) {
+	for _, name := range append(a.Consumer.Topics(), deadletter.Topic(a.Group)) {
 		if !slices.ContainsFunc(a.topics, func(t kafka.Topic) bool { return t.Name == name }) {
 			return fault.Permanentf("%s reads from the topic %s, which is not among those that are declared for it", a.Runtime.Name, name)
 		}

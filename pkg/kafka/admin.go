@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,16 +14,6 @@ import (
 
 // adminTimeout bounds each question to the cluster, whatever the caller's context says.
 const adminTimeout = 10 * time.Second
-
-// PartitionLag is how far a group is behind in one partition.
-type PartitionLag struct {
-	Topic     string
-	Partition int32
-	// Committed is the next offset that the group will read, -1 if it never committed; End the next that will be written.
-	Committed, End int64
-	// Lag is the number of records that wait, counted by offset.
-	Lag int64
-}
 
 // Admin asks the cluster and creates topics. It keeps one connection, made at the first question.
 type Admin struct {
@@ -54,74 +42,6 @@ func NewAdmin(cfg Config) (*Admin, error) {
 		return nil, fmt.Errorf("kafka admin: %w", err)
 	}
 	return &Admin{cfg: cfg}, nil
-}
-
-// Lag returns how far group is behind in every partition of the topics that it has committed in, by topic and
-// partition. In a partition without a commit all records wait.
-func (a *Admin) Lag(ctx context.Context, group string) ([]PartitionLag, error) {
-	var lags []PartitionLag
-	err := a.do(ctx, "lag of "+group, func(client sarama.Client, admin sarama.ClusterAdmin) error {
-		committed, err := admin.ListConsumerGroupOffsets(group, nil)
-		if err == nil && !errors.Is(committed.Err, sarama.ErrNoError) {
-			err = committed.Err
-		}
-		if errors.Is(err, sarama.ErrGroupIDNotFound) {
-			return nil // it never committed
-		} else if err != nil {
-			return err
-		}
-		first, end := map[string]map[int32]int64{}, map[string]map[int32]int64{}
-		for topic := range committed.Blocks {
-			partitions, err := client.Partitions(topic)
-			if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-				continue // deleted since
-			} else if err != nil {
-				return err
-			}
-			first[topic], end[topic] = map[int32]int64{}, map[int32]int64{}
-			for _, p := range partitions {
-				first[topic][p], end[topic][p] = sarama.OffsetOldest, sarama.OffsetNewest
-			}
-		}
-		if len(first) == 0 {
-			return nil // a group that has committed nothing yet
-		}
-		firsts, err := admin.ListOffsets(first, nil)
-		if err != nil {
-			return err
-		}
-		ends, err := admin.ListOffsets(end, nil)
-		if err != nil {
-			return err
-		}
-		for topic, partitions := range ends {
-			for p, newest := range partitions {
-				oldest := firsts[topic][p]
-				if oldest == nil {
-					oldest = newest
-				}
-				for _, err := range []error{newest.Err, oldest.Err} {
-					if err != nil && !errors.Is(err, sarama.ErrNoError) {
-						return fmt.Errorf("%s/%d: %w", topic, p, err)
-					}
-				}
-				lag := PartitionLag{Topic: topic, Partition: p, Committed: -1, End: newest.Offset}
-				if block := committed.GetBlock(topic, p); block != nil {
-					lag.Committed = block.Offset
-				}
-				lag.Lag = lag.End - max(lag.Committed, oldest.Offset)
-				lags = append(lags, lag)
-			}
-		}
-		return nil
-	})
-	slices.SortFunc(lags, func(x, y PartitionLag) int {
-		if c := strings.Compare(x.Topic, y.Topic); c != 0 {
-			return c
-		}
-		return int(x.Partition - y.Partition)
-	})
-	return lags, err
 }
 
 // Reachable returns nil if the cluster answers before ctx ends. Callers at the same time share one question.

@@ -7,6 +7,7 @@ package notification
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -66,6 +67,9 @@ func (c Config) Validate() []error {
 	}
 	if c.RedisURL == "" {
 		errs = append(errs, fmt.Errorf("REDIS_URL is empty, must be redis://[:password@]host:port[/db]"))
+	}
+	if c.App.ReplayGroup != "" {
+		errs = append(errs, errors.New("REPLAY_GROUP is set, must be empty for the notification service: customers follow its Redis streams, which a second instance would write to"))
 	}
 	within("NOTIFICATION_RETENTION", c.Retention, time.Minute, 87600*time.Hour)
 	count("FEED_MAX_ENTRIES", c.FeedMaxEntries, 1, 1_000_000)

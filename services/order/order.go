@@ -3,6 +3,7 @@ package order
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -42,6 +43,9 @@ func (c Config) Validate() []error {
 	within("SAGA_STEP_DEADLINE", c.StepDeadline, 100*time.Millisecond, 24*time.Hour)
 	within("SAGA_UNDO_DEADLINE", c.UndoDeadline, 100*time.Millisecond, 24*time.Hour)
 	within("SAGA_TIMER_POLL", c.TimerPoll, 10*time.Millisecond, time.Minute)
+	if c.ReplayGroup != "" {
+		errs = append(errs, errors.New("REPLAY_GROUP is set, must be empty for the order service: orders begin with a request and not with a message, so no history makes them anew"))
+	}
 	return errs
 }
 

@@ -63,6 +63,9 @@ func (c Config) Validate() []error {
 	default:
 		wrong("PAYMENT_PROVIDER is %q, must be sandbox or http", c.Provider)
 	}
+	if c.App.ReplayGroup != "" && c.Provider != providerSandbox {
+		wrong("REPLAY_GROUP is set, must be empty unless PAYMENT_PROVIDER is sandbox: history would ask the provider for money again")
+	}
 	if c.Timeout < 10*time.Millisecond || c.Timeout > time.Minute {
 		wrong("PAYMENT_PROVIDER_TIMEOUT is %s, must be from 10ms to 1m", c.Timeout)
 	}

@@ -63,6 +63,9 @@ func (c Config) Validate() []error {
 	default:
 		wrong("CARRIER is %q, must be sandbox or http", c.Carrier)
 	}
+	if c.App.ReplayGroup != "" && c.Carrier != carrierSandbox {
+		wrong("REPLAY_GROUP is set, must be empty unless CARRIER is sandbox: history would ask the carrier for parcels again")
+	}
 	if c.Timeout < 10*time.Millisecond || c.Timeout > time.Minute {
 		wrong("CARRIER_TIMEOUT is %s, must be from 10ms to 1m", c.Timeout)
 	}

@@ -100,12 +100,10 @@ func Values(t *testing.T, cfg kafka.Config, topic string, isolation sarama.Isola
 // Committed is the group's committed offset in the only partition of topic, -1 if there is none.
 func Committed(t *testing.T, admin *kafka.Admin, group, topic string) int64 {
 	t.Helper()
-	lags, err := admin.Lag(t.Context(), group)
+	commits, err := admin.Commits(t.Context(), group, topic)
 	require.NoError(t, err)
-	for _, l := range lags {
-		if l.Topic == topic {
-			return l.Committed
-		}
+	if c, is := commits[0]; is {
+		return c.Offset
 	}
 	return -1
 }
