@@ -99,6 +99,22 @@ func (a *Admin) do(ctx context.Context, operation string, ask func(sarama.Client
 	}
 }
 
+// answer is do for a question with an answer. The answer travels by return: when ctx ends first, ask goes on in the
+// background and must write to nothing of the caller's.
+func answer[T any](ctx context.Context, a *Admin, operation string, ask func(sarama.Client, sarama.ClusterAdmin) (T, error)) (T, error) {
+	answers := make(chan T, 1)
+	err := a.do(ctx, operation, func(client sarama.Client, admin sarama.ClusterAdmin) error {
+		value, err := ask(client, admin)
+		answers <- value
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return <-answers, nil
+}
+
 func (a *Admin) connect() (sarama.Client, sarama.ClusterAdmin, error) {
 	a.connecting.Lock()
 	defer a.connecting.Unlock()

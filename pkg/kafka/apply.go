@@ -97,7 +97,7 @@ func (a *Admin) replicate(ctx context.Context, t Topic) error {
 	ticker := time.NewTicker(topicTick)
 	defer ticker.Stop()
 	for moving := true; moving; {
-		moving, err = answer(ctx, a, operation, func(admin sarama.ClusterAdmin) (bool, error) {
+		moving, err = answer(ctx, a, operation, func(_ sarama.Client, admin sarama.ClusterAdmin) (bool, error) {
 			status, err := admin.ListPartitionReassignments(t.Name, partitions)
 			return len(status[t.Name]) > 0, err
 		})

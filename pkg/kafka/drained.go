@@ -57,7 +57,7 @@ func (a *Admin) Undrained(ctx context.Context, topics []string, hold time.Durati
 // waiting counts by topic the records that a group has not committed, of the topics that it consumes: its members have
 // been given them, or it has committed in them.
 func (a *Admin) waiting(ctx context.Context, group string, given map[string]bool, spans map[string]span) (map[string]int64, error) {
-	return answer(ctx, a, "offsets of group "+group, func(admin sarama.ClusterAdmin) (map[string]int64, error) {
+	return answer(ctx, a, "offsets of group "+group, func(_ sarama.Client, admin sarama.ClusterAdmin) (map[string]int64, error) {
 		counts := map[string]int64{}
 		ask := map[string][]int32{}
 		for topic, s := range spans {
@@ -97,7 +97,7 @@ func (a *Admin) ends(ctx context.Context, topics []string) (map[string]span, err
 	if err != nil {
 		return nil, err
 	}
-	return answer(ctx, a, "offsets of topics", func(admin sarama.ClusterAdmin) (map[string]span, error) {
+	return answer(ctx, a, "offsets of topics", func(_ sarama.Client, admin sarama.ClusterAdmin) (map[string]span, error) {
 		at := func(when int64) (map[string]map[int32]int64, error) {
 			ask := map[string]map[int32]int64{}
 			for name, state := range cluster.Topics {
@@ -132,7 +132,7 @@ func (a *Admin) ends(ctx context.Context, topics []string) (map[string]span, err
 
 // consuming returns every consumer group with the topics that its members have been given.
 func (a *Admin) consuming(ctx context.Context) (map[string]map[string]bool, error) {
-	return answer(ctx, a, "list consumer groups", func(admin sarama.ClusterAdmin) (map[string]map[string]bool, error) {
+	return answer(ctx, a, "list consumer groups", func(_ sarama.Client, admin sarama.ClusterAdmin) (map[string]map[string]bool, error) {
 		groups := map[string]map[string]bool{}
 		listed, err := admin.ListConsumerGroups()
 		if err != nil || len(listed) == 0 {

@@ -75,11 +75,11 @@ func (a *Admin) Lag(ctx context.Context, groups map[string][]string) ([]GroupLag
 	if len(groups) == 0 {
 		return nil, nil
 	}
-	var lags []GroupLag
-	err := a.do(ctx, "lag", func(client sarama.Client, admin sarama.ClusterAdmin) error {
+	return answer(ctx, a, "lag", func(client sarama.Client, admin sarama.ClusterAdmin) ([]GroupLag, error) {
+		var lags []GroupLag
 		topics, err := describe(admin, groups, &lags)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		all := map[string]map[string][]int32{}
 		for group := range groups {
@@ -87,17 +87,17 @@ func (a *Admin) Lag(ctx context.Context, groups map[string][]string) ([]GroupLag
 		}
 		committed, err := admin.ListConsumerGroupOffsetsBatch(all)
 		if err != nil {
-			return fmt.Errorf("committed offsets: %w", err)
+			return nil, fmt.Errorf("committed offsets: %w", err)
 		}
 		for group, c := range committed {
 			// A group that does not exist has no commits.
 			if !errors.Is(c.Err, sarama.ErrNoError) && !errors.Is(c.Err, sarama.ErrGroupIDNotFound) {
-				return fmt.Errorf("committed offsets of %s: %w", group, c.Err)
+				return nil, fmt.Errorf("committed offsets of %s: %w", group, c.Err)
 			}
 			for topic, partitions := range c.Blocks {
 				for p, block := range partitions {
 					if !errors.Is(block.Err, sarama.ErrNoError) {
-						return fmt.Errorf("committed offset of %s in %s/%d: %w", group, topic, p, block.Err)
+						return nil, fmt.Errorf("committed offset of %s in %s/%d: %w", group, topic, p, block.Err)
 					}
 				}
 				topics[group][topic] = true
@@ -106,7 +106,7 @@ func (a *Admin) Lag(ctx context.Context, groups map[string][]string) ([]GroupLag
 		// Committed offsets are read before the ends, so that a commit in between cannot make a lag negative.
 		starts, ends, err := bounds(client, admin, topics)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for i := range lags {
 			g := &lags[i]
@@ -130,17 +130,13 @@ func (a *Admin) Lag(ctx context.Context, groups map[string][]string) ([]GroupLag
 			})
 		}
 		readOldest(client, lags)
-		return nil
+		return lags, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return lags, nil
 }
 
 // Groups returns the names of the consumer groups that exist, sorted.
 func (a *Admin) Groups(ctx context.Context) ([]string, error) {
-	return answer(ctx, a, "list groups", func(admin sarama.ClusterAdmin) ([]string, error) {
+	return answer(ctx, a, "list groups", func(_ sarama.Client, admin sarama.ClusterAdmin) ([]string, error) {
 		all, err := admin.ListConsumerGroups()
 		return slices.Sorted(maps.Keys(all)), err
 	})

@@ -20,29 +20,26 @@ type Commit struct {
 
 // Ranges returns what stands in each partition of a topic, as far as a reader of committed records gets.
 func (a *Admin) Ranges(ctx context.Context, topic string) (map[int32]Range, error) {
-	found := map[int32]Range{}
-	err := a.do(ctx, "offsets of "+topic, func(client sarama.Client, admin sarama.ClusterAdmin) error {
+	return answer(ctx, a, "offsets of "+topic, func(client sarama.Client, admin sarama.ClusterAdmin) (map[int32]Range, error) {
+		found := map[int32]Range{}
 		starts, err := atAll(client, admin, topic, sarama.OffsetOldest)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		ends, err := atAll(client, admin, topic, sarama.OffsetNewest)
 		for p, start := range starts {
 			found[p] = Range{Start: start, End: max(start, ends[p])}
 		}
-		return err
+		return found, err
 	})
-	return found, err
 }
 
 // OffsetsAt returns for each partition of a topic the offset of the first record that is not older than at, by its
 // timestamp, or -1 if there is none.
-func (a *Admin) OffsetsAt(ctx context.Context, topic string, at time.Time) (found map[int32]int64, err error) {
-	err = a.do(ctx, "offsets of "+topic, func(client sarama.Client, admin sarama.ClusterAdmin) (err error) {
-		found, err = atAll(client, admin, topic, at.UnixMilli())
-		return err
+func (a *Admin) OffsetsAt(ctx context.Context, topic string, at time.Time) (map[int32]int64, error) {
+	return answer(ctx, a, "offsets of "+topic, func(client sarama.Client, admin sarama.ClusterAdmin) (map[int32]int64, error) {
+		return atAll(client, admin, topic, at.UnixMilli())
 	})
-	return found, err
 }
 
 func atAll(client sarama.Client, admin sarama.ClusterAdmin, topic string, at int64) (map[int32]int64, error) {
@@ -69,46 +66,41 @@ func (a *Admin) RecordTimes(ctx context.Context, topic string, in map[int32]Rang
 	for p, r := range in {
 		asked[0].Partitions = append(asked[0].Partitions, PartitionLag{Topic: topic, Partition: p, Committed: r.Start, Start: r.Start, End: r.End})
 	}
-	err := a.do(ctx, "records of "+topic, func(client sarama.Client, _ sarama.ClusterAdmin) error {
+	return answer(ctx, a, "records of "+topic, func(client sarama.Client, _ sarama.ClusterAdmin) (map[int32]time.Time, error) {
 		readOldest(client, asked)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	found := map[int32]time.Time{}
-	for _, l := range asked[0].Partitions {
-		if !l.Oldest.IsZero() {
-			found[l.Partition] = l.Oldest
+		found := map[int32]time.Time{}
+		for _, l := range asked[0].Partitions {
+			if !l.Oldest.IsZero() {
+				found[l.Partition] = l.Oldest
+			}
 		}
-	}
-	return found, nil
+		return found, nil
+	})
 }
 
 // Commits returns what a group has committed in a topic; nothing if it does not exist.
 func (a *Admin) Commits(ctx context.Context, group, topic string) (map[int32]Commit, error) {
-	found := map[int32]Commit{}
-	err := a.do(ctx, "commits of "+group, func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+	return answer(ctx, a, "commits of "+group, func(_ sarama.Client, admin sarama.ClusterAdmin) (map[int32]Commit, error) {
 		committed, err := admin.ListConsumerGroupOffsets(group, nil)
 		if err == nil && !errors.Is(committed.Err, sarama.ErrNoError) {
 			err = committed.Err
 		}
 		if errors.Is(err, sarama.ErrGroupIDNotFound) {
-			return nil
+			return nil, nil
 		} else if err != nil {
-			return err
+			return nil, err
 		}
+		found := map[int32]Commit{}
 		for p, block := range committed.Blocks[topic] {
 			if !errors.Is(block.Err, sarama.ErrNoError) {
-				return fmt.Errorf("%s/%d: %w", topic, p, block.Err)
+				return nil, fmt.Errorf("%s/%d: %w", topic, p, block.Err)
 			}
 			if block.Offset >= 0 {
 				found[p] = Commit{Offset: block.Offset, Metadata: block.Metadata}
 			}
 		}
-		return nil
+		return found, nil
 	})
-	return found, err
 }
 
 // Commit writes commits of a group that has no members; of one that has, the cluster refuses it.

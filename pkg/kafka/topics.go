@@ -66,7 +66,7 @@ type TopicState struct {
 
 // Describe returns the cluster's brokers and those of the named topics that exist.
 func (a *Admin) Describe(ctx context.Context, names ...string) (Cluster, error) {
-	return answer(ctx, a, "describe topics", func(admin sarama.ClusterAdmin) (Cluster, error) {
+	return answer(ctx, a, "describe topics", func(_ sarama.Client, admin sarama.ClusterAdmin) (Cluster, error) {
 		cluster := Cluster{Topics: map[string]TopicState{}}
 		brokers, _, err := admin.DescribeCluster()
 		if err != nil {
@@ -116,22 +116,6 @@ func (a *Admin) Describe(ctx context.Context, names ...string) (Cluster, error) 
 	})
 }
 
-// answer is do for a question with an answer. The answer travels by return: when ctx ends first, ask goes on in the
-// background and must write to nothing of the caller's.
-func answer[T any](ctx context.Context, a *Admin, operation string, ask func(sarama.ClusterAdmin) (T, error)) (T, error) {
-	answers := make(chan T, 1)
-	err := a.do(ctx, operation, func(_ sarama.Client, admin sarama.ClusterAdmin) error {
-		value, err := ask(admin)
-		answers <- value
-		return err
-	})
-	if err != nil {
-		var none T
-		return none, err
-	}
-	return <-answers, nil
-}
-
 // stateOf reads what the cluster says of a topic; there is false when it says that it has none of that name.
 func stateOf(t *sarama.TopicMetadata) (state TopicState, there bool, err error) {
 	state = TopicState{Configs: map[string]string{}, Overrides: map[string]string{}, Replicas: make([][]int32, len(t.Partitions))}
@@ -155,7 +139,7 @@ func stateOf(t *sarama.TopicMetadata) (state TopicState, there bool, err error) 
 
 // TopicNames returns the names of all topics, sorted, without those of Kafka itself.
 func (a *Admin) TopicNames(ctx context.Context) ([]string, error) {
-	return answer(ctx, a, "list topics", func(admin sarama.ClusterAdmin) (names []string, err error) {
+	return answer(ctx, a, "list topics", func(_ sarama.Client, admin sarama.ClusterAdmin) (names []string, err error) {
 		topics, err := admin.DescribeTopics(nil)
 		for _, t := range topics {
 			if !t.IsInternal {
