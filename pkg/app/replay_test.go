@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -109,7 +110,9 @@ func TestReplayGroupIsRefused(t *testing.T) {
 	s.Send("/test", "k", numberGiven{N: 1})
 	testkit.Await[sumChanged](s, "k", 1)
 	svc.Stop()
+	databases := map[string]string{"adder.new": s.Database("new")}
 	for group, says := range map[string]string{
+		"adder.new":      "adder.new.dlq is missing, adder.new.redrive is missing; run `orderctl replay`",
 		"other.replay":   `REPLAY_GROUP is "other.replay", must be adder.<name>`,
 		"adder":          "must be adder.<name>",
 		"adder.":         "must be adder.<name>",
@@ -120,7 +123,7 @@ func TestReplayGroupIsRefused(t *testing.T) {
 		var out bytes.Buffer
 		code := service.Run(t.Context(), "adder", service.Process{
 			Environ: []string{
-				"HTTP_ADDR=127.0.0.1:0", "KAFKA_BROKERS=" + strings.Join(s.Brokers(), ","), "DATABASE_URL=sqlite:" + s.Database("adder"),
+				"HTTP_ADDR=127.0.0.1:0", "KAFKA_BROKERS=" + strings.Join(s.Brokers(), ","), "DATABASE_URL=sqlite:" + cmp.Or(databases[group], s.Database("adder")),
 				"LOG_FORMAT=text", "REPLAY_GROUP=" + group,
 			},
 			Stdout: &out, Stderr: &out,

@@ -44,7 +44,11 @@ func (a *App) requireTopics(ctx context.Context, admin *kafka.Admin) error {
 		if len(lacks) == 0 {
 			return nil
 		}
-		err = fmt.Errorf("topics are not as they are declared: %s; run `orderctl topics apply`", strings.Join(lacks, ", "))
+		with := "orderctl topics apply"
+		if a.cfg.ReplayGroup != "" {
+			with = "orderctl replay"
+		}
+		err = fmt.Errorf("topics are not as they are declared: %s; run `%s`", strings.Join(lacks, ", "), with)
 		if since.IsZero() {
 			since = time.Now()
 		}
