@@ -26,8 +26,9 @@
 // # Where miniredis differs from Redis
 //
 //   - Time stands still unless it is told to go on, for which there is a clock here.
-//   - XCLAIM takes entries that are not idle for as long as it asks; XAUTOCLAIM does not. LIMIT on trimming is ignored,
-//     and XGROUP SETID is missing. Package queue asks for what is pending first.
+//   - XCLAIM takes an entry however short a time it has been idle, so package queue keeps its own account of what its
+//     workers have in hand.
+//   - LIMIT on trimming is ignored, and XGROUP SETID is missing; nothing here uses them.
 //   - A restart breaks reads that wait.
 //
 // It promises neither speed nor the durability and availability of a real cluster, and there is no access control.
