@@ -78,7 +78,7 @@ test-cluster-native: bin/gotestsum build
 .PHONY: test-pkg-native
 test-pkg-native: bin/gotestsum build
 	@mkdir -p .build
-	@STACK=native bin/orderctl run --servers-only -- bash -c ' \
+	@STACK=native BROKERS=1 bin/orderctl run --servers-only -- bash -c ' \
 		export TEST_KAFKA_BROKERS=$$KAFKA_BROKERS TEST_REDIS_URL=$$REDIS_URL TEST_POSTGRES_URL=$$POSTGRES_URL; \
 		bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -count=1 -parallel 1 -timeout 15m -tags native ./pkg/... ./tools/internal/native' \
 		2>&1 | tee .build/test-pkg-native.txt
