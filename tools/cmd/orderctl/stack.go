@@ -2,7 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -49,12 +49,21 @@ func (f stackFlags) tempDir() (string, error) {
 
 // removeDir removes the folder of a system that has done its work, and says where it is when it is kept.
 func removeDir(c console, dir string, keep bool) error {
-	// A folder in which nothing was made is of no use to anybody: Remove takes only an empty one.
-	if keep && os.Remove(dir) != nil {
+	if keep && worthKeeping(dir) {
 		say(c.err, "orderctl: databases and logs are kept in %s\n", dir)
 		return nil
 	}
 	return os.RemoveAll(dir)
+}
+
+// worthKeeping tells whether there is anything in dir but folders and the lock: a system that was refused made nothing.
+func worthKeeping(dir string) bool {
+	found := false
+	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		found = found || err != nil || (!entry.IsDir() && entry.Name() != stack.LockFile)
+		return nil
+	})
+	return found
 }
 
 // options are those of a system on these servers.
@@ -65,7 +74,7 @@ func (f stackFlags) options(bin, dir string, env map[string][]string) (stack.Opt
 	}
 	folder, err := binFolder(bin)
 	if err != nil {
-		return stack.Options{}, fmt.Errorf("%w", err)
+		return stack.Options{}, err
 	}
 	return stack.Options{Bin: folder, Dir: dir, Env: env, Native: native}, nil
 }

@@ -88,11 +88,11 @@ func Missing(libs string) []string {
 
 // Start starts every server and returns when all serve. On an error nothing is left running.
 func Start(ctx context.Context, opts Options) (_ *Servers, err error) {
-	if missing := Missing(opts.Libs); len(missing) > 0 {
-		return nil, fmt.Errorf("the native stack needs %s: run `make native-deps`", strings.Join(missing, ", "))
-	}
 	if opts.Brokers != 1 && opts.Brokers != 3 {
 		return nil, fmt.Errorf("%d brokers, must be 1 or 3", opts.Brokers)
+	}
+	if missing := Missing(opts.Libs); len(missing) > 0 {
+		return nil, fmt.Errorf("the native stack needs %s: run `make native-deps`", strings.Join(missing, ", "))
 	}
 	if err := os.MkdirAll(opts.Dir, 0o750); err != nil {
 		return nil, err

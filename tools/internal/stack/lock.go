@@ -14,12 +14,15 @@ import (
 	"github.com/orderflow/orderflow/pkg/devstack"
 )
 
+// LockFile is the name of the file in a stack's folder that is locked while the stack runs.
+const LockFile = "stack.lock"
+
 // ErrRunning says that a stack already uses the folder.
 var ErrRunning = errors.New("a stack is already running")
 
 // take locks the folder and writes down who has it. It also tells whether whoever had it before has crashed.
 func take(dir string) (lock *os.File, crashed bool, err error) {
-	lock, err = devstack.Lock(filepath.Join(dir, "stack.lock"))
+	lock, err = devstack.Lock(filepath.Join(dir, LockFile))
 	if errors.Is(err, devstack.ErrInUse) {
 		return nil, false, fmt.Errorf("%w in %s", ErrRunning, dir)
 	} else if err != nil {
@@ -43,7 +46,7 @@ func release(lock *os.File) error { return errors.Join(lock.Truncate(0), lock.Cl
 
 // StopOther asks the process whose stack uses dir to stop it, and returns when it has: false if there is none.
 func StopOther(ctx context.Context, dir string) (found bool, err error) {
-	path := filepath.Join(dir, "stack.lock")
+	path := filepath.Join(dir, LockFile)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -70,7 +73,7 @@ func StopOther(ctx context.Context, dir string) (found bool, err error) {
 
 // Remove removes the folder of a stack that is not running.
 func Remove(dir string) error {
-	lock, err := devstack.Lock(filepath.Join(dir, "stack.lock"))
+	lock, err := devstack.Lock(filepath.Join(dir, LockFile))
 	if errors.Is(err, devstack.ErrInUse) {
 		return fmt.Errorf("%w in %s", ErrRunning, dir)
 	} else if err != nil {

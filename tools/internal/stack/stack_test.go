@@ -241,3 +241,38 @@ func TestNothingIsLeftWhenTheSupervisorIsKilled(t *testing.T) {
 		return err != nil
 	}, 10*time.Second, 20*time.Millisecond)
 }
+
+func TestFolderHasOneStackWhichAnotherProcessCanStop(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	found, err := stack.StopOther(t.Context(), dir)
+	require.NoError(t, err)
+	require.False(t, found, "there is none yet")
+
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), "MODE=supervisor", "BIN="+binaries(t), "DIR="+dir)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	said := make([]byte, 100)
+	n, err := out.Read(said)
+	require.NoError(t, err)
+
+	_, err = stack.Start(t.Context(), options(binaries(t), dir, "serves"))
+	require.ErrorIs(t, err, stack.ErrRunning)
+	require.ErrorIs(t, stack.Remove(dir), stack.ErrRunning)
+	_, err = get(t, strings.TrimSpace(string(said[:n])))
+	require.NoError(t, err, "it was left alone")
+
+	found, err = stack.StopOther(t.Context(), dir)
+	require.NoError(t, err)
+	require.True(t, found)
+	_ = cmd.Wait()
+	found, err = stack.StopOther(t.Context(), dir)
+	require.NoError(t, err)
+	require.False(t, found)
+	require.NoError(t, stack.Remove(dir))
+	require.NoDirExists(t, dir)
+}
