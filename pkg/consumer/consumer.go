@@ -193,15 +193,21 @@ func (c *Consumer) Run(ctx context.Context, sub message.Subscriber) error {
 	for _, topic := range c.Topics() {
 		router.AddConsumerHandler(topic, topic, sub, c.handle)
 	}
+	ended := make(chan struct{})
+	defer close(ended)
 	stopped := context.AfterFunc(ctx, func() {
 		c.running.Store(false)
+		// Closed while it starts, the router would wait for handlers that wait for it, until its timeout.
+		select {
+		case <-router.Running():
+		case <-ended:
+			return
+		}
 		if err := router.Close(); err != nil {
 			c.deps.Logger.WarnContext(ctx, "messages were still at hand when the consumer stopped; they come again", "group", c.deps.Group, "error", err)
 		}
 	})
 	defer stopped()
-	ended := make(chan struct{})
-	defer close(ended)
 	go func() {
 		select {
 		case <-router.Running():
