@@ -89,8 +89,8 @@ mutants: ## take the mechanism out of each guarantee, one at a time, and see its
 
 .PHONY: lint
 lint: bin/golangci-lint ## golangci-lint over every module, import directions included
-	@bin/golangci-lint run $(MODULES:%=./%/...)
-	@cd tools/build && GOWORK=off $(ROOT)/bin/golangci-lint run --config $(ROOT)/.golangci.yml ./...
+	@bin/golangci-lint run --allow-parallel-runners $(MODULES:%=./%/...)
+	@cd tools/build && GOWORK=off $(ROOT)/bin/golangci-lint run --allow-parallel-runners --config $(ROOT)/.golangci.yml ./...
 
 .PHONY: fmt
 fmt: ## gofmt everything
