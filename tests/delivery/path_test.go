@@ -26,7 +26,8 @@ func TestPathRelay(t *testing.T) {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
 			p := newProcess(t, "relay", kafka.EffectivelyOnce)
-			sent := func() bool { return p.unsent(t) == 0 && p.effects(t)["published"] == 1 }
+			// In this order: there is nothing to send before it is published.
+			sent := func() bool { return p.effects(t)["published"] == 1 && p.unsent(t) == 0 }
 			if want.killed {
 				p.dies(t, fault)
 				require.False(t, sent(), "it is not noted as sent")
