@@ -2,8 +2,12 @@ package kafka_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,4 +134,43 @@ func TestPublisherConfigIsChecked(t *testing.T) {
 	for _, want := range []string{"no brokers", "guarantee is -1, must be"} {
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// The broker appends, and its answer is lost: what is sent again is in the log once, unless doubling was chosen.
+func TestAnswerLost(t *testing.T) {
+	t.Parallel()
+	for g, copies := range map[kafka.Guarantee]int{kafka.AtMostOnce: 1, kafka.AtLeastOnce: 2, kafka.EffectivelyOnce: 1} {
+		t.Run(g.String(), func(t *testing.T) {
+			t.Parallel()
+			cluster, cfg := broker(t, 1, "topic")
+			var once sync.Once
+			broken := kafka.Config{Brokers: cfg.Brokers, Dial: func(network, address string) (net.Conn, error) {
+				conn, err := net.Dial(network, address)
+				return &deaf{Conn: conn, once: &once}, err
+			}}
+			p, err := kafka.NewPublisher(kafka.PublisherConfig{Config: broken, Guarantee: g}, quiet)
+			require.NoError(t, err)
+			err = p.SendRecord(t.Context(), kafka.Record{Topic: "topic", Value: []byte("m")})
+			require.Equal(t, g == kafka.AtMostOnce, err != nil, "%v", err)
+			require.NoError(t, p.Close())
+			require.EqualValues(t, copies, cluster.PartitionInfo("topic", 0).HighWatermark)
+		})
+	}
+}
+
+// deaf is a connection that, once, waits for the answer to a produce request and then breaks instead of giving it.
+type deaf struct {
+	net.Conn
+	once *sync.Once
+}
+
+func (d *deaf) Write(frame []byte) (n int, err error) {
+	n, err = d.Conn.Write(frame)
+	if produce := len(frame) > 6 && frame[4] == 0 && frame[5] == 0; produce && err == nil {
+		d.once.Do(func() {
+			_, err = io.ReadFull(d.Conn, make([]byte, 4))
+			err = errors.Join(err, d.Close())
+		})
+	}
+	return n, err
 }

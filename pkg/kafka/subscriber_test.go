@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -461,4 +462,27 @@ func TestAtMostOnceWaitsForTheCommit(t *testing.T) {
 	}
 	require.Equal(t, "k-0", receive(t, messages).UUID)
 	require.EqualValues(t, 1, committed(cluster, "group", "topic", 0))
+}
+
+// What a transaction aborted is not handed out, and the markers in between stop no offset.
+func TestOnlyCommittedRecordsAreHandedOut(t *testing.T) {
+	t.Parallel()
+	cluster, cfg := broker(t, 1, "topic")
+	settings := cfg.Sarama()
+	settings.Producer.Transaction.ID = "writer"
+	p, err := sarama.NewSyncProducer(cfg.Brokers, settings)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	for _, end := range []func() error{p.AbortTxn, p.CommitTxn} {
+		require.NoError(t, p.BeginTxn())
+		_, _, err = p.SendMessage(&sarama.ProducerMessage{Topic: "topic"})
+		require.NoError(t, err)
+		require.NoError(t, end())
+	}
+	// The log: a record, the mark that it was aborted, a record, the mark that it was committed.
+	m := receive(t, subscribe(t, subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}}), "topic"))
+	r, _ := kafka.RecordOf(m)
+	require.EqualValues(t, 2, r.Offset)
+	m.Ack()
+	require.Eventually(t, func() bool { return committed(cluster, "group", "topic", 0) == 3 }, patience, tick)
 }

@@ -111,7 +111,7 @@ func kill(t *testing.T, id int32) (restart func()) {
 
 func post(t *testing.T, verb string, id int32) {
 	t.Helper()
-	response, err := http.Post(fmt.Sprintf("%s/%s/kafka-%d", control, verb, id), "", nil) //nolint:noctx // a test ends with its process
+	response, err := http.Post(fmt.Sprintf("%s/%s/kafka-%d", control, verb, id), "", nil)
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	require.Less(t, response.StatusCode, 300, "%s kafka-%d", verb, id)

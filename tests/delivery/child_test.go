@@ -125,6 +125,11 @@ func (p process) start(t *testing.T, fault string) *running {
 	require.NoError(t, r.cmd.Start())
 	r.wait = sync.OnceValue(r.cmd.Wait)
 	t.Cleanup(func() {
+		if t.Failed() { // let it say where it is
+			_ = r.cmd.Process.Signal(syscall.SIGCONT)
+			_ = r.cmd.Process.Signal(syscall.SIGQUIT)
+			within(t, "it says where it is", func() { _ = r.wait() })
+		}
 		r.stop()
 		if t.Failed() {
 			t.Logf("%s with fault %q:\n%s", p.Plays, fault, r.output.String())

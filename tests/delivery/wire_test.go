@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"os/signal"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -91,8 +93,11 @@ func (c *judged) Write(frame []byte) (int, error) {
 		kill()
 	case lose, dieAfter, suspend:
 		if v == suspend {
+			continued := make(chan os.Signal, 1)
+			signal.Notify(continued, syscall.SIGCONT)
 			c.note(suspended)
 			_ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
+			<-continued // the process may stop a moment later
 		}
 		c.mu.Lock()
 		c.waiting[int32(binary.BigEndian.Uint32(frame[8:]))] = v

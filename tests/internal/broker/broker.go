@@ -48,7 +48,7 @@ func Topics(t *testing.T, cfg kafka.Config, names ...string) {
 	Create(t, cfg, topics...)
 }
 
-// Create creates topics.
+// Create creates topics, which are deleted at the end of the test.
 func Create(t *testing.T, cfg kafka.Config, topics ...kafka.Topic) {
 	t.Helper()
 	admin, err := kafka.NewAdmin(cfg)
@@ -60,6 +60,19 @@ func Create(t *testing.T, cfg kafka.Config, topics ...kafka.Topic) {
 		}
 		return err == nil
 	}, Patience, Tick)
+	t.Cleanup(func() {
+		deleter, err := sarama.NewClusterAdmin(cfg.Brokers, cfg.Sarama())
+		if err != nil {
+			t.Log("topics are left behind:", err)
+			return
+		}
+		defer func() { _ = deleter.Close() }()
+		for _, topic := range topics {
+			if err := deleter.DeleteTopic(topic.Name); err != nil {
+				t.Log("a topic is left behind:", topic.Name, err)
+			}
+		}
+	})
 }
 
 // Values returns the values that stand in the only partition of topic now, as readers of that isolation see them. It
@@ -97,11 +110,14 @@ func Values(t *testing.T, cfg kafka.Config, topic string, isolation sarama.Isola
 	}
 }
 
-// Committed is the group's committed offset in the only partition of topic, -1 if there is none.
+// Committed is the group's committed offset in the only partition of topic, -1 if there is none or the cluster does not
+// say.
 func Committed(t *testing.T, admin *kafka.Admin, group, topic string) int64 {
 	t.Helper()
 	commits, err := admin.Commits(t.Context(), group, topic)
-	require.NoError(t, err)
+	if err != nil {
+		t.Log(err)
+	}
 	if c, is := commits[0]; is {
 		return c.Offset
 	}
