@@ -97,6 +97,51 @@ func TestTransactionInsideOfTransactionIsRefused(t *testing.T) {
 	})
 }
 
+// A part of a transaction fails, in each way, and the rest commits.
+func TestSavepoint(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		cause := errors.New("cause")
+		var hooks []string
+		require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			part := func(name string, end func() error) error {
+				undone, err := tx.Savepoint(ctx, func() error {
+					tx.AfterCommit(func() { hooks = append(hooks, name) })
+					require.NoError(t, add(ctx, tx, name, 1))
+					return end()
+				})
+				require.NoError(t, err)
+				return undone
+			}
+			fine := func() error { return nil }
+			require.NoError(t, part("a", fine))
+			require.ErrorIs(t, part("b", func() error { return cause }), cause)
+			require.True(t, database.IsUnique(part("c", func() error { return add(ctx, tx, "a", 1) })))
+			// PostgreSQL does not let an error be swallowed here either.
+			swallowed := part("d", func() error {
+				require.Error(t, add(ctx, tx, "a", 1))
+				return nil
+			})
+			require.Equal(t, db.Dialect() == database.Postgres, swallowed != nil, swallowed)
+			require.NoError(t, part("e", fine))
+			return nil
+		}))
+		want := []string{"a", "d", "e"}
+		if db.Dialect() == database.Postgres {
+			want = []string{"a", "e"}
+		}
+		require.Equal(t, want, hooks)
+		require.Equal(t, len(want), count(t, db))
+
+		require.Error(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			_, err := tx.Savepoint(ctx, func() error { return tx.Rollback() })
+			require.Error(t, err, "the transaction cannot go on")
+			return nil
+		}))
+	})
+}
+
 func TestConstraintsAreRecognised(t *testing.T) {
 	t.Parallel()
 	databasetest.Each(t, func(t *testing.T, url string) {

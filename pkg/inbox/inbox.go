@@ -53,6 +53,19 @@ func mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, i
 	return rows.Err()
 }
 
+// Unmark takes back what Mark wrote in the same transaction, and nothing else may be given to it: the effects of these
+// messages were undone, the transaction goes on.
+func Unmark(ctx context.Context, tx *database.Tx, consumer string, ids ...string) error {
+	for chunk := range slices.Chunk(ids, database.MaxRows) {
+		_, err := tx.ExecContext(ctx, `DELETE FROM inbox WHERE consumer = $1 AND message_id IN (`+database.List(2, len(chunk))+`)`,
+			database.Args([]any{consumer}, chunk...)...)
+		if err != nil {
+			return fmt.Errorf("take marks back from inbox of %s: %w", consumer, database.Classify(err))
+		}
+	}
+	return nil
+}
+
 // Seen tells whether consumer has handled the message, as last committed. It saves work that Mark would find done; it
 // decides nothing, because another transaction may be about to commit.
 func Seen(ctx context.Context, db *database.DB, consumer, id string) (bool, error) {

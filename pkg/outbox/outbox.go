@@ -81,10 +81,8 @@ func (o *Outbox) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) 
 		if err := fn(ctx, tx); err != nil {
 			return err
 		}
-		for _, r := range tx.pending {
-			if r.refused != nil {
-				return r.refused
-			}
+		if err := refused(tx.pending); err != nil {
+			return err
 		}
 		if len(tx.pending) == 0 {
 			return nil
@@ -134,6 +132,31 @@ func (tx *Tx) Mark() int { return len(tx.pending) }
 func (tx *Tx) Rewind(mark int) {
 	clear(tx.pending[mark:])
 	tx.pending = tx.pending[:mark]
+}
+
+// Savepoint is database.Tx.Savepoint, which also forgets the events that fn queued, and looks for those that Forward
+// could not queue.
+func (tx *Tx) Savepoint(ctx context.Context, fn func() error) (undone, err error) {
+	mark := tx.Mark()
+	undone, err = tx.Tx.Savepoint(ctx, func() error {
+		if err := fn(); err != nil {
+			return err
+		}
+		return refused(tx.pending[mark:])
+	})
+	if undone != nil {
+		tx.Rewind(mark)
+	}
+	return undone, err
+}
+
+func refused(rows []row) error {
+	for _, r := range rows {
+		if r.refused != nil {
+			return r.refused
+		}
+	}
+	return nil
 }
 
 // queue checks that the row can be stored, read back and sent, and puts it behind the others.
