@@ -372,6 +372,48 @@ func TestRowsAndLists(t *testing.T) {
 	require.Empty(t, database.Rows(1, 0, 2)+database.List(1, 0))
 }
 
+// One text whatever the number of rows on PostgreSQL, and the rows in their order on both.
+func TestColumns(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		texts := map[string]bool{}
+		for _, n := range []int{1, 3, database.MaxRows} {
+			names, at := make([]string, n), make([]time.Time, n)
+			for i := range n {
+				names[i], at[i] = fmt.Sprint(n, "-", i), time.Unix(int64(i), 0).UTC()
+			}
+			values, args := db.Dialect().Columns(database.Texts(names), database.Times(at))
+			texts[values] = true
+			require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+				_, err := tx.ExecContext(ctx, `DELETE FROM things`)
+				require.NoError(t, err)
+				from := `name, 0, at FROM (` + values + `) AS v (name, at)`
+				if db.Dialect() == database.SQLite { // it names no columns of a subquery
+					from = `column1, 0, column2 FROM (` + values + `)`
+				}
+				_, err = tx.ExecContext(ctx, `INSERT INTO things (name, n, at) SELECT `+from, args...)
+				return err
+			}))
+			rows, err := db.QueryContext(t.Context(), `SELECT name, at FROM things ORDER BY seq`)
+			require.NoError(t, err)
+			for i := range n {
+				var name string
+				var instant time.Time
+				require.True(t, rows.Next())
+				require.NoError(t, rows.Scan(&name, &instant))
+				require.Equal(t, names[i], name)
+				require.Equal(t, at[i], instant)
+			}
+			require.False(t, rows.Next())
+			require.NoError(t, rows.Close())
+		}
+		if db.Dialect() == database.Postgres {
+			require.Len(t, texts, 1)
+		}
+	})
+}
+
 func TestNoRowsStaysAsItIs(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, sql.ErrNoRows, database.Classify(sql.ErrNoRows))

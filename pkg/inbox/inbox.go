@@ -33,12 +33,10 @@ func Mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, i
 }
 
 func mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, ids []string, fresh map[string]bool) (err error) {
-	args := make([]any, 0, 3*len(ids))
-	for _, id := range ids {
-		args = append(args, consumer, id, at.UTC())
-	}
-	rows, err := tx.QueryContext(ctx, `INSERT INTO inbox (consumer, message_id, handled_at) VALUES `+
-		database.Rows(1, len(ids), 3)+` ON CONFLICT (consumer, message_id) DO NOTHING RETURNING message_id`, args...)
+	values, args := tx.Dialect().Columns(database.Texts(slices.Repeat([]string{consumer}, len(ids))), database.Texts(ids),
+		database.Times(slices.Repeat([]time.Time{at.UTC()}, len(ids))))
+	rows, err := tx.QueryContext(ctx, `INSERT INTO inbox (consumer, message_id, handled_at) `+values+`
+		ON CONFLICT (consumer, message_id) DO NOTHING RETURNING message_id`, args...)
 	if err != nil {
 		return err
 	}

@@ -191,18 +191,30 @@ func (tx *Tx) queue(a event.Addressed) error {
 	return nil
 }
 
-const columns = 8
-
 // insert appends rows; their seq ascends in their order.
 func insert(ctx context.Context, tx *database.Tx, rows []row) error {
 	for chunk := range slices.Chunk(rows, database.MaxRows) {
-		args := make([]any, 0, columns*len(chunk))
-		for _, r := range chunk {
-			aggregate, _, _ := strings.Cut(r.typ, ".")
-			args = append(args, r.id, aggregate, r.key, r.typ, r.topic, r.headers, r.payload, r.at)
+		texts := func(of func(row) string) database.Column {
+			values := make([]string, len(chunk))
+			for i, r := range chunk {
+				values[i] = of(r)
+			}
+			return database.Texts(values)
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, aggregatetype, aggregateid, type, topic, headers, payload, created_at)
-			VALUES `+database.Rows(1, len(chunk), columns), args...)
+		at := make([]time.Time, len(chunk))
+		for i, r := range chunk {
+			at[i] = r.at
+		}
+		values, args := tx.Dialect().Columns(
+			texts(func(r row) string { return r.id }),
+			texts(func(r row) string {
+				aggregate, _, _ := strings.Cut(r.typ, ".")
+				return aggregate
+			}),
+			texts(func(r row) string { return r.key }), texts(func(r row) string { return r.typ }), texts(func(r row) string { return r.topic }),
+			texts(func(r row) string { return r.headers }), texts(func(r row) string { return r.payload }), database.Times(at),
+		)
+		_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, aggregatetype, aggregateid, type, topic, headers, payload, created_at) `+values, args...)
 		if err != nil {
 			return fmt.Errorf("append to outbox: %w", database.Classify(err))
 		}
