@@ -46,7 +46,7 @@ CREATE TABLE effects (seq {{identity}}, key TEXT NOT NULL, id TEXT NOT NULL UNIQ
 
 // bench is a consumer between a subscriber and a database that a test holds in its hands.
 type bench struct {
-	t        *testing.T
+	t        testing.TB
 	db       *database.DB
 	registry *prometheus.Registry
 	work     chan *message.Message
@@ -89,7 +89,12 @@ func (b *bench) SendRecord(_ context.Context, r kafka.Record) error {
 }
 
 // newBench runs a consumer whose handler notes the message and publishes one.
-func newBench(t *testing.T, url string, guarantee kafka.Guarantee) *bench {
+func newBench(t testing.TB, url string, guarantee kafka.Guarantee) *bench {
+	t.Helper()
+	return newBenchOf(t, url, guarantee, 256)
+}
+
+func newBenchOf(t testing.TB, url string, guarantee kafka.Guarantee, batchMax int) *bench {
 	t.Helper()
 	b := &bench{
 		t: t, db: databasetest.Open(t, url, tables), registry: prometheus.NewRegistry(), work: make(chan *message.Message), redrive: make(chan *message.Message),
@@ -97,7 +102,7 @@ func newBench(t *testing.T, url string, guarantee kafka.Guarantee) *bench {
 	}
 	events := event.NewFactory("/bench")
 	c, err := consumer.New(
-		consumer.Config{MaxAttempts: 3, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond, BatchMax: 256},
+		consumer.Config{MaxAttempts: 3, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond, BatchMax: batchMax},
 		consumer.Deps{
 			Group: "g", Guarantee: guarantee, DB: b.db, Outbox: outbox.New(b.db, events, outbox.Options{}), Sender: b,
 			Validate: func(string, []byte) error { return nil }, Logger: slog.New(slog.DiscardHandler), Registry: b.registry, Now: time.Now,

@@ -397,6 +397,7 @@ func TestColumns(t *testing.T) {
 			}))
 			rows, err := db.QueryContext(t.Context(), `SELECT name, at FROM things ORDER BY seq`)
 			require.NoError(t, err)
+			defer func() { require.NoError(t, rows.Close()) }()
 			for i := range n {
 				var name string
 				var instant time.Time
@@ -406,7 +407,7 @@ func TestColumns(t *testing.T) {
 				require.Equal(t, at[i], instant)
 			}
 			require.False(t, rows.Next())
-			require.NoError(t, rows.Close())
+			require.NoError(t, rows.Err())
 		}
 		if db.Dialect() == database.Postgres {
 			require.Len(t, texts, 1)
