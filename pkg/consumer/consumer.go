@@ -34,7 +34,12 @@ type Config struct {
 	BackoffInitial time.Duration `env:"CONSUMER_BACKOFF_INITIAL" envDefault:"200ms" desc:"wait before the second attempt, then doubled, 1ms to 1h"`
 	// BackoffMax bounds one wait.
 	BackoffMax time.Duration `env:"CONSUMER_BACKOFF_MAX" envDefault:"10s" desc:"longest wait between two attempts, at least CONSUMER_BACKOFF_INITIAL and at most 1h"`
+	// BatchMax bounds how many messages that wait share one transaction. 1 gives each its own.
+	BatchMax int `env:"CONSUMER_BATCH_MAX" envDefault:"256" desc:"most messages that share one transaction, of those that wait at that moment, 1 to 1024; 1 gives each its own"`
 }
+
+// maxBatch bounds BatchMax: what a failure undoes, and how long a transaction's locks are held.
+const maxBatch = 1024
 
 // Validate names every setting that is out of its range.
 func (c Config) Validate() error {
@@ -47,6 +52,9 @@ func (c Config) Validate() error {
 	}
 	if c.BackoffMax < c.BackoffInitial || c.BackoffMax > time.Hour {
 		errs = append(errs, fmt.Errorf("CONSUMER_BACKOFF_MAX is %s, must be from CONSUMER_BACKOFF_INITIAL (%s) to 1h", c.BackoffMax, c.BackoffInitial))
+	}
+	if c.BatchMax < 1 || c.BatchMax > maxBatch {
+		errs = append(errs, fmt.Errorf("CONSUMER_BATCH_MAX is %d, must be from 1 to %d", c.BatchMax, maxBatch))
 	}
 	return errors.Join(errs...)
 }
@@ -98,6 +106,7 @@ type Consumer struct {
 	handlers map[address]callFunc
 	topics   []string
 	metrics  *metrics
+	batcher  batcher
 	running  atomic.Bool
 	// waiting counts the messages that wait for infrastructure to come back.
 	waiting atomic.Int64
@@ -121,11 +130,10 @@ func New(cfg Config, deps Deps) (*Consumer, error) {
 	if deps.Jitter == nil {
 		deps.Jitter = rand.Float64
 	}
-	m, err := newMetrics(deps.Registry, deps.Group)
-	if err != nil {
-		return nil, err
-	}
-	return &Consumer{cfg: cfg, deps: deps, handlers: map[address]callFunc{}, metrics: m}, nil
+	c := &Consumer{cfg: cfg, deps: deps, handlers: map[address]callFunc{}, batcher: batcher{limit: cfg.BatchMax}}
+	var err error
+	c.metrics, err = newMetrics(deps.Registry, deps.Group, c.batcher.length)
+	return c, err
 }
 
 // On handles messages of type T: the effect of each and what it publishes commit in one transaction.

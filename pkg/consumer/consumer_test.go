@@ -19,7 +19,7 @@ import (
 func newConsumer(t *testing.T) *consumer.Consumer {
 	t.Helper()
 	c, err := consumer.New(
-		consumer.Config{MaxAttempts: 1, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond},
+		consumer.Config{MaxAttempts: 1, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond, BatchMax: 1},
 		consumer.Deps{Group: "g", Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Now: time.Now},
 	)
 	require.NoError(t, err)

@@ -22,7 +22,7 @@ func TestGuaranteesThatDoNotFitAreRefused(t *testing.T) {
 		publisher, err := kafka.NewPublisher(kafka.PublisherConfig{Config: cfg, Guarantee: letters}, quiet)
 		require.NoError(t, err)
 		return consumer.New(
-			consumer.Config{MaxAttempts: 1, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond},
+			consumer.Config{MaxAttempts: 1, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond, BatchMax: 1},
 			consumer.Deps{Group: "g", Guarantee: g, Sender: publisher, Logger: quiet, Registry: prometheus.NewRegistry(), Now: time.Now},
 		)
 	}

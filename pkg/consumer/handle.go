@@ -68,35 +68,70 @@ func (c *Consumer) handle(msg *message.Message) error {
 	if err != nil {
 		return err
 	}
-	return c.transact(ctx, e, mark, letter, effect)
+	return c.commit(&member{ctx: ctx, event: e, mark: mark, letter: letter, effect: effect})
 }
 
-// transact is the one transaction function: inbox mark, effect and outbox rows commit together, or none does
-// (invariants 1 and 5). Only effectively-once has an inbox. A nil effect is that of a message that has been handled.
-func (c *Consumer) transact(ctx context.Context, e event.Event, mark, letter string, effect HandlerFunc) error {
-	duplicate := false
+// transact is the one transaction function: inbox marks, effects and outbox rows commit together, or none does
+// (invariants 1 and 5). Only effectively-once has an inbox. turn applies one message; its error undoes everything. One
+// that turn has excused, by its failed, is left out with its mark.
+func (c *Consumer) transact(ctx context.Context, batch []*member, turn func(ctx context.Context, tx *outbox.Tx, m *member) error) error {
+	duplicates, excused := 0, 0
 	err := c.deps.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {
-		if c.deps.Guarantee == kafka.EffectivelyOnce {
-			fresh, err := inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), mark)
-			if err != nil {
+		fresh, err := c.markAll(ctx, tx, batch)
+		if err != nil {
+			return err
+		}
+		var undone []string
+		for _, m := range batch {
+			m.duplicate = c.deps.Guarantee == kafka.EffectivelyOnce && !fresh[m.mark]
+			m.failed = nil
+			if err := turn(ctx, tx, m); err != nil {
 				return err
 			}
-			duplicate = !fresh[mark]
-		}
-		if !duplicate && effect != nil {
-			if err := effect(ctx, tx, e); err != nil {
-				return err
+			switch {
+			case m.failed != nil:
+				excused++
+				if fresh[m.mark] {
+					undone = append(undone, m.mark)
+				}
+			case m.duplicate:
+				duplicates++
 			}
 		}
-		if letter != "" {
-			return c.deps.DeadLetters.MarkRedriven(ctx, tx.Tx, letter)
-		}
-		return nil
+		return inbox.Unmark(ctx, tx.Tx, c.deps.Group, undone...)
 	})
-	if err == nil && duplicate {
-		c.metrics.duplicates.Inc()
+	if err == nil {
+		c.metrics.duplicates.Add(float64(duplicates))
+		if n := len(batch) - excused; n > 0 {
+			c.metrics.batchSize.Observe(float64(n))
+		}
 	}
 	return err
+}
+
+// markAll puts the messages into the inbox in one statement and returns which were not there.
+func (c *Consumer) markAll(ctx context.Context, tx *outbox.Tx, batch []*member) (map[string]bool, error) {
+	if c.deps.Guarantee != kafka.EffectivelyOnce {
+		return nil, nil
+	}
+	marks := make([]string, len(batch))
+	for i, m := range batch {
+		marks[i] = m.mark
+	}
+	return inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), marks...)
+}
+
+// apply is what one message does in the transaction. A nil effect is that of a message that has been handled.
+func (c *Consumer) apply(ctx context.Context, tx *outbox.Tx, m *member) error {
+	if !m.duplicate && m.effect != nil {
+		if err := m.effect(ctx, tx, m.event); err != nil {
+			return err
+		}
+	}
+	if m.letter != "" {
+		return c.deps.DeadLetters.MarkRedriven(ctx, tx.Tx, m.letter)
+	}
+	return nil
 }
 
 // seen tells whether the message has been handled, without a lock: it saves a call to the outside, and the inbox mark

@@ -63,6 +63,8 @@ func (c *Consumer) retry(next message.HandlerFunc) message.HandlerFunc {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
+			// Whoever failed once does not make others repeat what they did.
+			msg.SetContext(withoutOthers(ctx))
 			if c.deps.Guarantee == kafka.AtMostOnce {
 				return nil, gaveUp{err, 0} // it may have taken effect
 			}
@@ -218,9 +220,11 @@ type metrics struct {
 	deadLetters *prometheus.CounterVec
 	duplicates  prometheus.Counter
 	retries     prometheus.Counter
+	batchSize   prometheus.Histogram
+	batchReruns *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, group string, waiting func() float64) (*metrics, error) {
 	labels := prometheus.Labels{"group": group}
 	m := &metrics{
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -237,8 +241,19 @@ func newMetrics(reg prometheus.Registerer, group string) (*metrics, error) {
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "consumer_retries_total", ConstLabels: labels, Help: "Attempts after the first.",
 		}),
+		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "consumer_batch_size", ConstLabels: labels, Help: "Messages that a committed transaction took.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 11), // to maxBatch
+		}),
+		batchReruns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "consumer_batch_reruns_total", ConstLabels: labels,
+			Help: "Batches that were rolled back and done again: with a savepoint a message, or each message by itself.",
+		}, []string{"with"}),
 	}
-	for _, collector := range []prometheus.Collector{m.duration, m.deadLetters, m.duplicates, m.retries} {
+	batchWaiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "consumer_batch_waiting", ConstLabels: labels, Help: "Messages that wait for the next transaction.",
+	}, waiting)
+	for _, collector := range []prometheus.Collector{batchWaiting, m.duration, m.deadLetters, m.duplicates, m.retries, m.batchSize, m.batchReruns} {
 		if err := reg.Register(collector); err != nil {
 			return nil, fmt.Errorf("consumer metrics: %w", err)
 		}

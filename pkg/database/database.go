@@ -55,17 +55,17 @@ func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *s
 // are InTx's business.
 type Tx struct {
 	*sql.Tx
-	dialect Dialect
-	after   []func()
+	db    *DB
+	after []func()
 }
 
 // Dialect tells which database it is.
-func (tx *Tx) Dialect() Dialect { return tx.dialect }
+func (tx *Tx) Dialect() Dialect { return tx.db.dialect }
 
 // ForUpdate is what ends a SELECT whose rows the transaction is going to change: " FOR UPDATE" on PostgreSQL, nothing
 // on SQLite, where a transaction is alone from its begin.
 func (tx *Tx) ForUpdate() string {
-	if tx.dialect == SQLite {
+	if tx.db.dialect == SQLite {
 		return ""
 	}
 	return " FOR UPDATE"
@@ -74,6 +74,36 @@ func (tx *Tx) ForUpdate() string {
 // AfterCommit has fn called once the transaction is committed, after those given before, on the same goroutine and
 // before InTx returns. It is not called when the transaction does not commit or its commit's answer is lost.
 func (tx *Tx) AfterCommit(fn func()) { tx.after = append(tx.after, fn) }
+
+// Savepoint runs fn as a part of the transaction that can fail by itself. undone is why what fn did was undone, and the
+// hooks that it gave to AfterCommit forgotten: fn's error, or that of a statement which fn kept to itself. err is not nil
+// when the transaction cannot go on.
+func (tx *Tx) Savepoint(ctx context.Context, fn func() error) (undone, err error) {
+	if _, err := tx.ExecContext(ctx, `SAVEPOINT part`); err != nil {
+		return nil, fmt.Errorf("set savepoint: %w", Classify(err))
+	}
+	hooks := len(tx.after)
+	if undone = fn(); undone == nil {
+		if _, undone = tx.ExecContext(ctx, `RELEASE SAVEPOINT part`); undone == nil {
+			return nil, nil
+		}
+		undone = fmt.Errorf("release savepoint: %w", Classify(undone))
+	}
+	clear(tx.after[hooks:])
+	tx.after = tx.after[:hooks]
+	for _, statement := range []string{`ROLLBACK TO SAVEPOINT part`, `RELEASE SAVEPOINT part`} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return undone, fmt.Errorf("roll back to savepoint: %w", Classify(err))
+		}
+	}
+	return undone, nil
+}
+
+// Within makes ctx one of the transaction's: a second transaction of the same database that is begun under it is
+// refused, as it is under the context that InTx gives.
+func (tx *Tx) Within(ctx context.Context) context.Context {
+	return context.WithValue(ctx, inTxKey{tx.db}, true)
+}
 
 type inTxKey struct{ db *DB }
 
@@ -94,8 +124,8 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 	// rollback itself fails, the connection is broken and the server rolls back.
 	defer func() { _ = sqlTx.Rollback() }()
 
-	tx := &Tx{Tx: sqlTx, dialect: db.dialect}
-	if err := fn(context.WithValue(ctx, inTxKey{db}, true), tx); err != nil {
+	tx := &Tx{Tx: sqlTx, db: db}
+	if err := fn(tx.Within(ctx), tx); err != nil {
 		return classifyIn(ctx, err)
 	}
 	if err := sqlTx.Commit(); err != nil {

@@ -97,6 +97,51 @@ func TestTransactionInsideOfTransactionIsRefused(t *testing.T) {
 	})
 }
 
+// A part of a transaction fails, in each way, and the rest commits.
+func TestSavepoint(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		cause := errors.New("cause")
+		var hooks []string
+		require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			part := func(name string, end func() error) error {
+				undone, err := tx.Savepoint(ctx, func() error {
+					tx.AfterCommit(func() { hooks = append(hooks, name) })
+					require.NoError(t, add(ctx, tx, name, 1))
+					return end()
+				})
+				require.NoError(t, err)
+				return undone
+			}
+			fine := func() error { return nil }
+			require.NoError(t, part("a", fine))
+			require.ErrorIs(t, part("b", func() error { return cause }), cause)
+			require.True(t, database.IsUnique(part("c", func() error { return add(ctx, tx, "a", 1) })))
+			// PostgreSQL does not let an error be swallowed here either.
+			swallowed := part("d", func() error {
+				require.Error(t, add(ctx, tx, "a", 1))
+				return nil
+			})
+			require.Equal(t, db.Dialect() == database.Postgres, swallowed != nil, swallowed)
+			require.NoError(t, part("e", fine))
+			return nil
+		}))
+		want := []string{"a", "d", "e"}
+		if db.Dialect() == database.Postgres {
+			want = []string{"a", "e"}
+		}
+		require.Equal(t, want, hooks)
+		require.Equal(t, len(want), count(t, db))
+
+		require.Error(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			_, err := tx.Savepoint(ctx, func() error { return tx.Rollback() })
+			require.Error(t, err, "the transaction cannot go on")
+			return nil
+		}))
+	})
+}
+
 func TestConstraintsAreRecognised(t *testing.T) {
 	t.Parallel()
 	databasetest.Each(t, func(t *testing.T, url string) {
@@ -325,6 +370,49 @@ func TestRowsAndLists(t *testing.T) {
 	require.Equal(t, "$2,$3,$4", database.List(2, 3))
 	require.Equal(t, []any{"x", int64(1), int64(2)}, database.Args([]any{"x"}, int64(1), int64(2)))
 	require.Empty(t, database.Rows(1, 0, 2)+database.List(1, 0))
+}
+
+// One text whatever the number of rows on PostgreSQL, and the rows in their order on both.
+func TestColumns(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		texts := map[string]bool{}
+		for _, n := range []int{1, 3, database.MaxRows} {
+			names, at := make([]string, n), make([]time.Time, n)
+			for i := range n {
+				names[i], at[i] = fmt.Sprint(n, "-", i), time.Unix(int64(i), 0).UTC()
+			}
+			values, args := db.Dialect().Columns(database.Texts(names), database.Times(at))
+			texts[values] = true
+			require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+				_, err := tx.ExecContext(ctx, `DELETE FROM things`)
+				require.NoError(t, err)
+				from := `name, 0, at FROM (` + values + `) AS v (name, at)`
+				if db.Dialect() == database.SQLite { // it names no columns of a subquery
+					from = `column1, 0, column2 FROM (` + values + `)`
+				}
+				_, err = tx.ExecContext(ctx, `INSERT INTO things (name, n, at) SELECT `+from, args...)
+				return err
+			}))
+			rows, err := db.QueryContext(t.Context(), `SELECT name, at FROM things ORDER BY seq`)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, rows.Close()) }()
+			for i := range n {
+				var name string
+				var instant time.Time
+				require.True(t, rows.Next())
+				require.NoError(t, rows.Scan(&name, &instant))
+				require.Equal(t, names[i], name)
+				require.Equal(t, at[i], instant)
+			}
+			require.False(t, rows.Next())
+			require.NoError(t, rows.Err())
+		}
+		if db.Dialect() == database.Postgres {
+			require.Len(t, texts, 1)
+		}
+	})
 }
 
 func TestNoRowsStaysAsItIs(t *testing.T) {

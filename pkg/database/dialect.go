@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/orderflow/orderflow/pkg/fault"
 )
@@ -121,6 +122,45 @@ func Rows(first, n, columns int) string {
 		fmt.Fprintf(&b, "(%s)", List(first+i*columns, columns))
 	}
 	return b.String()
+}
+
+// Column is one column of the rows that Columns makes.
+type Column struct {
+	array string // PostgreSQL's type
+	all   any
+	n     int
+	at    func(i int) any
+}
+
+// Texts is a column of texts.
+func Texts(values []string) Column {
+	return Column{"text[]", values, len(values), func(i int) any { return values[i] }}
+}
+
+// Times is a column of instants.
+func Times(values []time.Time) Column {
+	return Column{"timestamptz[]", values, len(values), func(i int) any { return values[i] }}
+}
+
+// Columns returns the rows of an INSERT, column by column, all of one length, and its arguments; no others may precede
+// them. They are inserted in their order. On PostgreSQL the text is the same for any number of rows: each connection
+// keeps what it has prepared, on both ends, and hundreds of texts of hundreds of rows would be a lot to keep.
+func (d Dialect) Columns(columns ...Column) (text string, args []any) {
+	if d == Postgres {
+		arrays := make([]string, len(columns))
+		for i, c := range columns {
+			arrays[i], args = fmt.Sprintf("$%d::%s", i+1, c.array), append(args, c.all)
+		}
+		return "SELECT * FROM unnest(" + strings.Join(arrays, ",") + ")", args
+	}
+	n := columns[0].n
+	args = make([]any, 0, n*len(columns))
+	for i := range n {
+		for _, c := range columns {
+			args = append(args, c.at(i))
+		}
+	}
+	return "VALUES " + Rows(1, n, len(columns)), args
 }
 
 // List returns n placeholders numbered from first, for an IN list: List(2, 3) is "$2,$3,$4".

@@ -71,6 +71,10 @@ func isUnavailable(err error) bool {
 	return false
 }
 
+// IsConflict tells whether err is the database's word that transactions stood in each other's way: serialization
+// failure, deadlock, lock timeout, busy.
+func IsConflict(err error) bool { return isTransient(err) }
+
 func isTransient(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {

@@ -33,12 +33,10 @@ func Mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, i
 }
 
 func mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, ids []string, fresh map[string]bool) (err error) {
-	args := make([]any, 0, 3*len(ids))
-	for _, id := range ids {
-		args = append(args, consumer, id, at.UTC())
-	}
-	rows, err := tx.QueryContext(ctx, `INSERT INTO inbox (consumer, message_id, handled_at) VALUES `+
-		database.Rows(1, len(ids), 3)+` ON CONFLICT (consumer, message_id) DO NOTHING RETURNING message_id`, args...)
+	values, args := tx.Dialect().Columns(database.Texts(slices.Repeat([]string{consumer}, len(ids))), database.Texts(ids),
+		database.Times(slices.Repeat([]time.Time{at.UTC()}, len(ids))))
+	rows, err := tx.QueryContext(ctx, `INSERT INTO inbox (consumer, message_id, handled_at) `+values+`
+		ON CONFLICT (consumer, message_id) DO NOTHING RETURNING message_id`, args...)
 	if err != nil {
 		return err
 	}
@@ -51,6 +49,19 @@ func mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, i
 		fresh[id] = true
 	}
 	return rows.Err()
+}
+
+// Unmark takes back what Mark wrote in the same transaction, and nothing else may be given to it: the effects of these
+// messages were undone, the transaction goes on.
+func Unmark(ctx context.Context, tx *database.Tx, consumer string, ids ...string) error {
+	for chunk := range slices.Chunk(ids, database.MaxRows) {
+		_, err := tx.ExecContext(ctx, `DELETE FROM inbox WHERE consumer = $1 AND message_id IN (`+database.List(2, len(chunk))+`)`,
+			database.Args([]any{consumer}, chunk...)...)
+		if err != nil {
+			return fmt.Errorf("take marks back from inbox of %s: %w", consumer, database.Classify(err))
+		}
+	}
+	return nil
 }
 
 // Seen tells whether consumer has handled the message, as last committed. It saves work that Mark would find done; it

@@ -67,6 +67,21 @@ func TestMarkGoesWithTheTransaction(t *testing.T) {
 	})
 }
 
+func TestUnmarkTakesBack(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		mark(t, db, "shipping", at, "a")
+		require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			_, err := inbox.Mark(ctx, tx, "payment", at, "a", "b", "c")
+			require.NoError(t, err)
+			require.NoError(t, inbox.Unmark(ctx, tx, "payment"))
+			return inbox.Unmark(ctx, tx, "payment", "a", "c")
+		}))
+		require.Equal(t, map[string]bool{"a": true, "c": true}, mark(t, db, "payment", at, "a", "b", "c"), "they come again as new")
+		require.Empty(t, mark(t, db, "shipping", at, "a"), "another's stays")
+	})
+}
+
 func TestOneOfManyIsFirst(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, db *database.DB) {

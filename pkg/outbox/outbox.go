@@ -81,10 +81,8 @@ func (o *Outbox) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) 
 		if err := fn(ctx, tx); err != nil {
 			return err
 		}
-		for _, r := range tx.pending {
-			if r.refused != nil {
-				return r.refused
-			}
+		if err := refused(tx.pending); err != nil {
+			return err
 		}
 		if len(tx.pending) == 0 {
 			return nil
@@ -136,6 +134,31 @@ func (tx *Tx) Rewind(mark int) {
 	tx.pending = tx.pending[:mark]
 }
 
+// Savepoint is database.Tx.Savepoint, which also forgets the events that fn queued, and looks for those that Forward
+// could not queue.
+func (tx *Tx) Savepoint(ctx context.Context, fn func() error) (undone, err error) {
+	mark := tx.Mark()
+	undone, err = tx.Tx.Savepoint(ctx, func() error {
+		if err := fn(); err != nil {
+			return err
+		}
+		return refused(tx.pending[mark:])
+	})
+	if undone != nil {
+		tx.Rewind(mark)
+	}
+	return undone, err
+}
+
+func refused(rows []row) error {
+	for _, r := range rows {
+		if r.refused != nil {
+			return r.refused
+		}
+	}
+	return nil
+}
+
 // queue checks that the row can be stored, read back and sent, and puts it behind the others.
 func (tx *Tx) queue(a event.Addressed) error {
 	e := a.Event
@@ -168,18 +191,30 @@ func (tx *Tx) queue(a event.Addressed) error {
 	return nil
 }
 
-const columns = 8
-
 // insert appends rows; their seq ascends in their order.
 func insert(ctx context.Context, tx *database.Tx, rows []row) error {
 	for chunk := range slices.Chunk(rows, database.MaxRows) {
-		args := make([]any, 0, columns*len(chunk))
-		for _, r := range chunk {
-			aggregate, _, _ := strings.Cut(r.typ, ".")
-			args = append(args, r.id, aggregate, r.key, r.typ, r.topic, r.headers, r.payload, r.at)
+		texts := func(of func(row) string) database.Column {
+			values := make([]string, len(chunk))
+			for i, r := range chunk {
+				values[i] = of(r)
+			}
+			return database.Texts(values)
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, aggregatetype, aggregateid, type, topic, headers, payload, created_at)
-			VALUES `+database.Rows(1, len(chunk), columns), args...)
+		at := make([]time.Time, len(chunk))
+		for i, r := range chunk {
+			at[i] = r.at
+		}
+		values, args := tx.Dialect().Columns(
+			texts(func(r row) string { return r.id }),
+			texts(func(r row) string {
+				aggregate, _, _ := strings.Cut(r.typ, ".")
+				return aggregate
+			}),
+			texts(func(r row) string { return r.key }), texts(func(r row) string { return r.typ }), texts(func(r row) string { return r.topic }),
+			texts(func(r row) string { return r.headers }), texts(func(r row) string { return r.payload }), database.Times(at),
+		)
+		_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, aggregatetype, aggregateid, type, topic, headers, payload, created_at) `+values, args...)
 		if err != nil {
 			return fmt.Errorf("append to outbox: %w", database.Classify(err))
 		}

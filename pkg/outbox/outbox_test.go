@@ -199,6 +199,33 @@ func TestRewindForgetsWhatWasQueuedSince(t *testing.T) {
 	})
 }
 
+func TestSavepointForgetsWhatItsPartQueued(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		box, cause := newBox(db, outbox.Options{}), errors.New("cause")
+		require.NoError(t, box.InTx(t.Context(), func(ctx context.Context, tx *outbox.Tx) error {
+			part := func(key string, end func() error) error {
+				undone, err := tx.Savepoint(ctx, func() error {
+					_, err := tx.Publish(ctx, key, done{N: 1})
+					require.NoError(t, err)
+					return end()
+				})
+				require.NoError(t, err)
+				return undone
+			}
+			require.NoError(t, part("a", func() error { return nil }))
+			require.ErrorIs(t, part("b", func() error { return cause }), cause)
+			undone := part("c", func() error {
+				tx.Forward(event.Addressed{Topic: "work.done"}) // could never be sent
+				return nil
+			})
+			require.Equal(t, fault.Permanent, fault.KindOf(undone), undone)
+			return nil
+		}))
+		require.Equal(t, 1, rowCount(t, db))
+	})
+}
+
 func TestMoreRowsThanAStatementTakes(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, db *database.DB) {

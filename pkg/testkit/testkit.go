@@ -268,6 +268,14 @@ func (s *Stack) Resend(topic string, e event.Event) {
 	}
 }
 
+// SendAll publishes events as they are.
+func (s *Stack) SendAll(all []event.Addressed) {
+	s.t.Helper()
+	for _, err := range s.publisher.SendBatch(s.t.Context(), all) {
+		require.NoError(s.t, err)
+	}
+}
+
 // SendRaw publishes a record as it is.
 func (s *Stack) SendRaw(r kafka.Record) {
 	s.t.Helper()

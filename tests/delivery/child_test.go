@@ -265,7 +265,7 @@ func (p process) consume(ctx context.Context) error {
 		return err
 	}
 	c, err := consumer.New(
-		consumer.Config{MaxAttempts: 3, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond},
+		consumer.Config{MaxAttempts: 3, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond, BatchMax: 256},
 		consumer.Deps{
 			Group: p.Group, Guarantee: p.Guarantee, DB: a.db, Outbox: a.outbox,
 			DeadLetters: deadletter.NewStore(a.db, a.sender, a.events.Now), Sender: a.sender,

@@ -22,11 +22,7 @@ import (
 // Each runs fn as a parallel subtest for every kind of database at hand, with the URL of a new, empty one.
 func Each(t *testing.T, fn func(t *testing.T, url string)) {
 	t.Helper()
-	kinds := map[string]func(*testing.T) string{"sqlite": sqliteURL}
-	if server := os.Getenv("TEST_POSTGRES_URL"); server != "" {
-		kinds["postgres"] = func(t *testing.T) string { return postgresURL(t, server) }
-	}
-	for name, newURL := range kinds {
+	for name, newURL := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fn(t, newURL(t))
@@ -34,8 +30,24 @@ func Each(t *testing.T, fn func(t *testing.T, url string)) {
 	}
 }
 
+// EachBench is Each for benchmarks, one after the other.
+func EachBench(b *testing.B, fn func(b *testing.B, url string)) {
+	b.Helper()
+	for name, newURL := range kinds() {
+		b.Run(name, func(b *testing.B) { fn(b, newURL(b)) })
+	}
+}
+
+func kinds() map[string]func(testing.TB) string {
+	kinds := map[string]func(testing.TB) string{"sqlite": sqliteURL}
+	if server := os.Getenv("TEST_POSTGRES_URL"); server != "" {
+		kinds["postgres"] = func(t testing.TB) string { return postgresURL(t, server) }
+	}
+	return kinds
+}
+
 // Open opens the database until the test ends, and applies the migrations, by name.
-func Open(t *testing.T, url string, migrations map[string]fs.FS) *database.DB {
+func Open(t testing.TB, url string, migrations map[string]fs.FS) *database.DB {
 	t.Helper()
 	db, err := database.Open(t.Context(), url)
 	require.NoError(t, err)
@@ -46,9 +58,9 @@ func Open(t *testing.T, url string, migrations map[string]fs.FS) *database.DB {
 	return db
 }
 
-func sqliteURL(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "test.db") }
+func sqliteURL(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "test.db") }
 
-func postgresURL(t *testing.T, server string) string {
+func postgresURL(t testing.TB, server string) string {
 	t.Helper()
 	u, err := url.Parse(server)
 	require.NoError(t, err, "TEST_POSTGRES_URL")

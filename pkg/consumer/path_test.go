@@ -1,0 +1,49 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/orderflow/orderflow/pkg/database/databasetest"
+	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/kafka"
+	"github.com/orderflow/orderflow/pkg/outbox"
+)
+
+// The path of one message, 256 of them or more at hand: decode, inbox, a handler of one statement, outbox, commit. failing is 0 or one in how
+// many is given up at once.
+func BenchmarkPath(b *testing.B) {
+	for _, tc := range []struct{ batchMax, failing int }{{1, 0}, {16, 0}, {256, 0}, {1024, 0}, {1, 100}, {256, 100}, {256, 10}} {
+		b.Run(fmt.Sprintf("batch=%d/failing=%d", tc.batchMax, tc.failing), func(b *testing.B) {
+			databasetest.EachBench(b, func(b *testing.B, url string) {
+				w := newBenchOf(b, url, kafka.EffectivelyOnce, tc.batchMax)
+				w.handle = func(_ context.Context, _ *outbox.Tx, key string, _ int) error {
+					if n, err := strconv.Atoi(key); err == nil && tc.failing > 0 && n%tc.failing == 0 {
+						return fault.Permanentf("one in %d", tc.failing)
+					}
+					return nil
+				}
+				places := make(chan struct{}, max(256, tc.batchMax))
+				var all sync.WaitGroup
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := range b.N {
+					places <- struct{}{}
+					msg := w.send(fmt.Sprint(i), fmt.Sprint("id", i))
+					all.Go(func() {
+						<-msg.Acked()
+						<-places
+					})
+				}
+				all.Wait()
+				b.StopTimer()
+				transactions, messages := w.committed()
+				b.ReportMetric(float64(messages)/float64(transactions), "msgs/tx")
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+			})
+		})
+	}
+}
