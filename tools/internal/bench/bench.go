@@ -192,9 +192,6 @@ func (b *bench) run(ctx context.Context, l Load) (Result, error) {
 	if r.Wrong = append(r.Wrong, wrong...); len(r.Wrong) == 0 {
 		r.Figures = figures(t, before, after, memory, b.cfg.Window)
 		r.Figures.SettleSeconds, r.Figures.Books = settled.Seconds(), said
-		if b.meter.wal == nil {
-			r.Figures.WALBytes = nil
-		}
 	}
 	return r, nil
 }
@@ -202,11 +199,14 @@ func (b *bench) run(ctx context.Context, l Load) (Result, error) {
 // figures divides what a load used by its orders.
 func figures(t *tally, before, after reading, memory map[string]int64, window time.Duration) *Figures {
 	orders := float64(t.confirmed + t.cancelled)
-	wal := float64(after.wal-before.wal) / orders
 	f := &Figures{
 		PerSecond: float64(t.ended) / window.Seconds(), EndToEnd: latencyOf(t.endToEnd), Accept: latencyOf(t.accept),
 		Refused: t.refused, Errors: t.errors, Orders: t.confirmed + t.cancelled, Confirmed: t.confirmed, Cancelled: t.cancelled,
-		WALBytes: &wal, TopicBytes: float64(after.topics-before.topics) / orders,
+		TopicBytes: float64(after.topics-before.topics) / orders,
+	}
+	if after.wal != 0 {
+		wal := float64(after.wal-before.wal) / orders
+		f.WALBytes = &wal
 	}
 	if t.firstError != nil {
 		f.FirstError = t.firstError.Error()

@@ -204,6 +204,7 @@ func TestFiguresAreByTheOrder(t *testing.T) {
 	f := figures(run, before, after, map[string]int64{"order": 3 << 20}, 4*time.Second)
 	require.Equal(t, 2.0, f.PerSecond)
 	require.Equal(t, 200.0, *f.WALBytes)
+	require.Nil(t, figures(run, reading{}, reading{}, nil, time.Second).WALBytes, "no PostgreSQL")
 	require.Equal(t, 40.0, f.TopicBytes)
 	require.Equal(t, 300.0, f.CPUMillis)
 	require.Equal(t, []Component{{"driver", 100, 0}, {"order", 200, 3}}, f.Components)

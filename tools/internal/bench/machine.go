@@ -20,8 +20,8 @@ type Machine struct {
 	Memory string `json:"memory"`
 	Kernel string `json:"kernel"`
 	Go     string `json:"go"`
-	// Revision is the commit that the driver was built of, with "+changes" when there were any.
-	Revision string   `json:"revision"`
+	// Revision is the commit that the driver was built of, with "+changes" when there were any; empty when it does not know.
+	Revision string   `json:"revision,omitempty"`
 	Servers  []string `json:"servers"`
 }
 
@@ -31,7 +31,7 @@ var embeddedServers = []string{"github.com/twmb/franz-go/pkg/kfake", "github.com
 func machine(ctx context.Context, opts stack.Options) Machine {
 	m := Machine{
 		CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Memory: field("/proc/meminfo", "MemTotal"),
-		Go: runtime.Version(), Revision: "unknown",
+		Go: runtime.Version(),
 	}
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel = strings.TrimSpace(string(text))

@@ -38,7 +38,8 @@ type meter struct {
 // reading is what was used until an instant.
 type reading struct {
 	trees map[string]usage
-	// wal is PostgreSQL's position in its write-ahead log, topics the size of the topics on disk, in bytes.
+	// wal is PostgreSQL's position in its write-ahead log, 0 where there is no PostgreSQL, and topics the size of the topics
+	// on disk, in bytes.
 	wal, topics int64
 }
 

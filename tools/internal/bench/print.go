@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,14 +15,18 @@ import (
 func (r Report) Print(out io.Writer, style terminal.Style) {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) } // nobody to tell
 	line("%s", style.Bold("Where"))
-	line("  %s, %d cores, %s; Linux %s; %s; commit %s", r.Machine.CPU, r.Machine.Cores, r.Machine.Memory, r.Machine.Kernel,
-		r.Machine.Go, r.Machine.Revision)
+	revision := ""
+	if r.Machine.Revision != "" {
+		revision = "; commit " + r.Machine.Revision
+	}
+	line("  %s, %d cores, %s; Linux %s; %s%s", r.Machine.CPU, r.Machine.Cores, r.Machine.Memory, r.Machine.Kernel,
+		r.Machine.Go, revision)
 	line("  %s stack: %s", r.Stack, strings.Join(r.Machine.Servers, "; "))
 	line("  %s of warm-up, then %s measured; seed %d", seconds(r.WarmupSeconds), seconds(r.WindowSeconds), r.Seed)
 	closed, open, failed := r.split()
 	table(out, style, "Closed loop: so many orders in flight", "in flight", closed)
 	table(out, style, "Open loop: so many orders a second, latency from the instant that each was due", "due/s", open)
-	good := append(closed, open...)
+	good := slices.Concat(closed, open)
 	if len(good) > 0 {
 		components(out, style, "CPU an order by component, ms", "%.3f", good, func(c Component) float64 { return c.CPUMillis }, true)
 		components(out, style, "Peak memory by component, MiB", "%.0f", good, func(c Component) float64 { return c.PeakMiB }, false)
@@ -68,16 +73,16 @@ func table(out io.Writer, style terminal.Style, title, first string, runs []Resu
 	}
 	_, _ = fmt.Fprintf(out, "\n%s\n", style.Bold(title))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintf(w, "  %s\torders/s\tp50 ms\tp90\tp99\tp99.9\taccept p50\tp99\tCPU ms/order\tWAL B/order\ttopic B/order\trefused\terrors\t\n", first)
+	_, _ = fmt.Fprintf(w, "  %s\torders/s\tp50 ms\tp90\tp99\tp99.9\taccept p50\tp99\tCPU ms/order\tWAL B/order\ttopic B/order\tcaught up s\trefused\terrors\t\n", first)
 	for _, run := range runs {
 		f := run.Figures
 		wal := "-"
 		if f.WALBytes != nil {
 			wal = fmt.Sprintf("%.0f", *f.WALBytes)
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.2f\t%s\t%.0f\t%d\t%d\t\n", run.Load.amount(), f.PerSecond,
+		_, _ = fmt.Fprintf(w, "  %s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.2f\t%s\t%.0f\t%.1f\t%d\t%d\t\n", run.Load.amount(), f.PerSecond,
 			f.EndToEnd.P50, f.EndToEnd.P90, f.EndToEnd.P99, f.EndToEnd.P999, f.Accept.P50, f.Accept.P99,
-			f.CPUMillis, wal, f.TopicBytes, f.Refused, f.Errors)
+			f.CPUMillis, wal, f.TopicBytes, f.SettleSeconds, f.Refused, f.Errors)
 	}
 	_ = w.Flush() // as the lines
 }

@@ -15,6 +15,7 @@ import (
 // tail reads the topics of ends as they come, in no group.
 type tail struct {
 	client     sarama.Client
+	consumer   sarama.Consumer
 	partitions []sarama.PartitionConsumer
 	readers    sync.WaitGroup
 }
@@ -32,8 +33,7 @@ func follow(brokers []string, t *tracker) (_ *tail, err error) {
 			err = errors.Join(err, l.close())
 		}
 	}()
-	consumer, err := sarama.NewConsumerFromClient(client)
-	if err != nil {
+	if l.consumer, err = sarama.NewConsumerFromClient(client); err != nil {
 		return nil, err
 	}
 	for _, topic := range []string{events.TopicOrderConfirmed, events.TopicOrderCancelled} {
@@ -42,7 +42,7 @@ func follow(brokers []string, t *tracker) (_ *tail, err error) {
 			return nil, fmt.Errorf("partitions of %s: %w", topic, err)
 		}
 		for _, p := range partitions {
-			pc, err := consumer.ConsumePartition(topic, p, sarama.OffsetNewest)
+			pc, err := l.consumer.ConsumePartition(topic, p, sarama.OffsetNewest)
 			if err != nil {
 				return nil, fmt.Errorf("read %s/%d: %w", topic, p, err)
 			}
@@ -58,10 +58,13 @@ func follow(brokers []string, t *tracker) (_ *tail, err error) {
 }
 
 func (l *tail) close() error {
-	var errs []error
 	for _, pc := range l.partitions {
 		pc.AsyncClose()
 	}
 	l.readers.Wait()
-	return errors.Join(append(errs, l.client.Close())...)
+	var err error
+	if l.consumer != nil {
+		err = l.consumer.Close()
+	}
+	return errors.Join(err, l.client.Close())
 }
