@@ -123,8 +123,11 @@ func (t *tally) end(id string, due, answered time.Time, e end, pays bool) {
 	} else {
 		t.cancelled++
 	}
-	if e.confirmed != pays {
-		t.astray = append(t.astray, fmt.Sprintf("order %s was confirmed: %t, its payment goes through: %t", id, e.confirmed, pays))
+	switch {
+	case pays && !e.confirmed:
+		t.astray = append(t.astray, fmt.Sprintf("order %s was cancelled although its payment goes through", id))
+	case !pays && e.confirmed:
+		t.astray = append(t.astray, fmt.Sprintf("order %s was confirmed although its payment is declined", id))
 	}
 	if t.in(e.at) {
 		t.ended++
