@@ -25,6 +25,11 @@ export NATIVE_DIR ?= $(ROOT)/.data/native
 demo: build ## take orders through every branch of the saga, and check the books; ARGS=--json for programs
 	@bin/orderctl demo $(ARGS)
 
+.PHONY: bench
+bench: build ## measure throughput, latency and what an order costs, with a plot; ARGS="--in-flight=64 --rate=20 --duration=10s"
+	@mkdir -p .build
+	@bin/orderctl bench --json .build/bench-$(STACK).json --svg .build/bench-$(STACK).svg $(ARGS)
+
 .PHONY: up
 up: build ## the servers and every service until Ctrl-C; ARGS="--base-port 9080" and the like
 	@bin/orderctl up $(ARGS)

@@ -25,6 +25,7 @@ type commands struct {
 	Kafka  kafkaCmd  `cmd:"" help:"Run one of Kafka's own command-line tools."`
 	Run    runCmd    `cmd:"" help:"Run a command against a system of its own, which goes when the command ends."`
 	Demo   demoCmd   `cmd:"" help:"Show everything at work on a system of its own, and hold it against what should happen."`
+	Bench  benchCmd  `cmd:"" help:"Measure a system of its own: throughput, latency, and what an order costs."`
 	Lag    lagCmd    `cmd:"" help:"Show how far the consumer groups are behind, and what to do about it."`
 	Replay replayCmd `cmd:"" help:"Have a service read a topic's history again, beside the live one or in it."`
 	DLQ    dlqCmd    `cmd:"" name:"dlq" help:"List, show, redrive and discard dead letters."`

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,10 +23,13 @@ import (
 // javaExit is what a JVM ends with after SIGTERM.
 const javaExit = "exit status 143"
 
-// jvm are a JVM's settings: quick to start and small, and with KAFKA_JVM_OPTS whatever else is wanted.
-func jvm() []string {
+// jvm are the settings of Kafka's JVM.
+func (o Options) jvm() []string {
 	if own := os.Getenv("KAFKA_JVM_OPTS"); own != "" {
 		return strings.Fields(own)
+	}
+	if o.JVM != nil {
+		return slices.Clone(o.JVM)
 	}
 	return []string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xms64m", "-Xmx256m"}
 }
@@ -73,7 +77,7 @@ func (s *Servers) prepareKafka(ctx context.Context, free ports) error {
 				return err
 			}
 		}
-		args := append(jvm(),
+		args := append(s.opts.jvm(),
 			"-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
 			"-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn", "kafka.Kafka", properties)
 		command, err := Java(s.opts.Libs, args...)

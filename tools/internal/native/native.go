@@ -39,6 +39,8 @@ type Options struct {
 	Libs string
 	// Brokers is the number of Kafka nodes, 1 or 3. A folder stays with its first number.
 	Brokers int
+	// JVM are the settings of Kafka's JVM; nil means quick to start and small. KAFKA_JVM_OPTS goes over both.
+	JVM []string
 	// KafkaPort is the first broker's, the others follow; 0 takes free ones, here and for the other servers.
 	KafkaPort, RedisPort, PostgresPort int
 	// Databases are the names of databases, each with a login of its own.
@@ -172,6 +174,17 @@ func (s *Servers) add(cfg process.Config, serves func(ctx context.Context) error
 
 // Names are the servers: kafka-1 and so on, redis, postgres.
 func (s *Servers) Names() []string { return s.names }
+
+// PIDs are the process numbers of the servers that are up, by name. PostgreSQL's has children.
+func (s *Servers) PIDs() map[string]int {
+	pids := map[string]int{}
+	for name, server := range s.servers {
+		if pid := server.PID(); pid != 0 {
+			pids[name] = pid
+		}
+	}
+	return pids
+}
 
 // Brokers are Kafka's addresses.
 func (s *Servers) Brokers() []string { return s.brokers }

@@ -119,6 +119,7 @@ func TestServersAreKilledAndComeBack(t *testing.T) {
 		require.NoError(t, s.Kill(name), "down stays down")
 		require.NoError(t, s.Restart(t.Context(), name))
 	}
+	require.Len(t, s.PIDs(), 3)
 	topics(t, s.Brokers()[0])
 	connect(t, s.DatabaseURL("other"))
 	require.ErrorContains(t, s.Kill("kafka-2"), `no server "kafka-2", must be one of kafka-1, postgres, redis`)

@@ -87,6 +87,16 @@ func (r *Run) Gone() <-chan struct{} { return r.gone }
 // State says how it ended, after Gone: "exit status 1", "signal: killed".
 func (r *Run) State() string { return r.state }
 
+// PID is the number of the running program, 0 while the process is down.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.up == nil {
+		return 0
+	}
+	return p.up.proc.Pid
+}
+
 // Start starts the process if it is down and returns its life.
 func (p *Process) Start() (*Run, error) {
 	p.mu.Lock()

@@ -21,6 +21,8 @@ type servers interface {
 	Names() []string
 	Kill(name string) error
 	Restart(ctx context.Context, name string) error
+	// PIDs are the process numbers of servers that are processes of their own, by name.
+	PIDs() map[string]int
 	// Env are further variables for programs that use the stack.
 	Env() []string
 	Stop(ctx context.Context) error
@@ -31,7 +33,7 @@ func (s *Stack) startServers(ctx context.Context) (servers, error) {
 		return startEmbedded(ctx, s.opts)
 	}
 	started, err := native.Start(ctx, native.Options{
-		Dir: filepath.Join(s.opts.Dir, "servers"), LogDir: s.opts.LogDir, Libs: s.opts.Native.Libs, Brokers: s.opts.Native.Brokers,
+		Dir: filepath.Join(s.opts.Dir, "servers"), LogDir: s.opts.LogDir, Libs: s.opts.Native.Libs, Brokers: s.opts.Native.Brokers, JVM: s.opts.Native.JVM,
 		KafkaPort: s.opts.KafkaPort, RedisPort: s.opts.RedisPort, PostgresPort: s.opts.PostgresPort, Databases: s.opts.Services,
 		ReadyTimeout: s.opts.ReadyTimeout, StopTimeout: s.opts.StopTimeout, Exited: s.report,
 	})
@@ -113,6 +115,8 @@ func (e embedded) DatabaseURL(service string) string {
 }
 
 func (e embedded) Names() []string { return nil }
+
+func (e embedded) PIDs() map[string]int { return map[string]int{} }
 
 func (e embedded) Kill(name string) error {
 	return fmt.Errorf("%s is embedded, only native servers can be killed", name)

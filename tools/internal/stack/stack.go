@@ -54,6 +54,8 @@ type Native struct {
 	Libs string
 	// Brokers is the number of Kafka nodes: 1 or 3.
 	Brokers int
+	// JVM are the settings of Kafka's JVM; nil means quick to start and small.
+	JVM []string
 }
 
 // Exit is a service or a server that went down without being told to.
@@ -206,6 +208,17 @@ func (s *Stack) Brokers() []string { return s.servers.Brokers() }
 
 // Servers are the names of the servers that Kill and Restart take besides services: none of the embedded ones.
 func (s *Stack) Servers() []string { return s.servers.Names() }
+
+// PIDs are the process numbers of the services and native servers that are up, by name.
+func (s *Stack) PIDs() map[string]int {
+	pids := s.servers.PIDs()
+	for name, p := range s.services {
+		if pid := p.PID(); pid != 0 {
+			pids[name] = pid
+		}
+	}
+	return pids
+}
 
 // RedisURL is Redis's address.
 func (s *Stack) RedisURL() string { return s.servers.RedisURL() }

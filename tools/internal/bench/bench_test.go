@@ -1,0 +1,219 @@
+package bench
+
+import (
+	"encoding/json"
+	"flag"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/orderflow/orderflow/tools/internal/terminal"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestMain(m *testing.M) {
+	// sarama measures; its library has one goroutine for good.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
+
+func TestPercentilesOfAKnownSample(t *testing.T) {
+	t.Parallel()
+	var samples []time.Duration
+	for i := range 1000 {
+		samples = append(samples, time.Duration(1000-i)*time.Millisecond) // 1 to 1000 ms, the largest first
+	}
+	require.Equal(t, Latency{Count: 1000, P50: 500, P90: 900, P99: 990, P999: 999, Max: 1000}, latencyOf(samples))
+	require.Equal(t, Latency{Count: 1, P50: 7, P90: 7, P99: 7, P999: 7, Max: 7}, latencyOf([]time.Duration{7 * time.Millisecond}))
+	require.Equal(t, Latency{Count: 2, P50: 1, P90: 3, P99: 3, P999: 3, Max: 3},
+		latencyOf([]time.Duration{3 * time.Millisecond, time.Millisecond}))
+	require.Equal(t, Latency{}, latencyOf(nil))
+}
+
+func TestOneSeedMakesTheSameOrders(t *testing.T) {
+	t.Parallel()
+	s, same, other := shop{seed: 7, skus: []string{"A", "B", "C"}}, shop{seed: 7, skus: []string{"A", "B", "C"}}, shop{seed: 8, skus: []string{"A", "B", "C"}}
+	declined, differs := 0, false
+	skus := map[string]int{}
+	for n := range uint64(10_000) {
+		r, pays := s.request(n)
+		again, paysAgain := same.request(n)
+		require.Equal(t, r, again)
+		require.Equal(t, pays, paysAgain)
+		require.Equal(t, pays, r.PaymentMethod == "tok_approved")
+		if !pays {
+			declined++
+		}
+		skus[r.Lines[0].SKU]++
+		o, _ := other.request(n)
+		differs = differs || o.PaymentMethod != r.PaymentMethod
+	}
+	require.InDelta(t, 1000, declined, 100)
+	require.True(t, differs)
+	require.Len(t, skus, 3)
+}
+
+func TestEndsMeetTheirOrders(t *testing.T) {
+	t.Parallel()
+	k := newTracker()
+	first, second := end{at: time.Unix(1, 0), confirmed: true}, end{at: time.Unix(2, 0)}
+	ch, _ := k.await("later")
+	k.ended("later", first)
+	require.Equal(t, first, <-ch)
+	k.ended("earlier", first)
+	k.ended("earlier", second) // a record that came twice
+	ch, _ = k.await("earlier")
+	require.Equal(t, first, <-ch)
+	ch, forget := k.await("never")
+	forget()
+	k.ended("never", first)
+	require.Empty(t, ch)
+	require.Empty(t, k.waiting)
+}
+
+func TestParseStat(t *testing.T) {
+	t.Parallel()
+	// The name has brackets and blanks in it.
+	p, err := parseStat("42 (a) b (c) S 7 1 1 0 -1 4194304 102 0 0 0 11 22 3 4 20 0 1 0 587758 3133440 386")
+	require.NoError(t, err)
+	require.Equal(t, process{pid: 42, parent: 7, cpu: 330 * time.Millisecond, reaped: 70 * time.Millisecond}, p)
+	for _, bad := range []string{"", "42 a S 7", "42 (a) S 7", "42 (a) S x 1 1 0 -1 4194304 102 0 0 0 11 22 3 4 20 0 1"} {
+		_, err := parseStat(bad)
+		require.Error(t, err, bad)
+	}
+}
+
+func TestTreesOfProcesses(t *testing.T) {
+	t.Parallel()
+	proc := t.TempDir()
+	add := func(pid, parent, cpu, reaped, anon, file, shared string) {
+		dir := filepath.Join(proc, pid)
+		require.NoError(t, os.Mkdir(dir, 0o750))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "stat"),
+			[]byte(pid+" (x) S "+parent+" 1 1 0 -1 0 0 0 0 0 "+cpu+" 0 "+reaped+" 0 20 0 1"), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "status"),
+			[]byte("Name:\tx\nRssAnon:\t"+anon+" kB\nRssFile:\t"+file+" kB\nRssShmem:\t"+shared+" kB\n"), 0o600))
+	}
+	add("1", "0", "1", "0", "1", "1", "0")
+	add("10", "1", "100", "900", "8", "4", "0")   // the driver
+	add("20", "10", "10", "5", "100", "10", "50") // a server with children
+	add("21", "20", "3", "0", "7", "12", "40")
+	add("22", "21", "1", "0", "1", "1", "1")
+	require.NoError(t, os.Mkdir(filepath.Join(proc, "sys"), 0o750))
+
+	trees, err := measureTrees(proc, map[string]int{"driver": 10, "server": 20}, "driver")
+	require.NoError(t, err)
+	require.Equal(t, map[string]usage{
+		"driver": {cpu: time.Second, memory: 12 << 10},
+		"server": {cpu: 190 * time.Millisecond, memory: (108 + 12 + 50) << 10},
+	}, trees)
+	_, err = measureTrees(proc, map[string]int{"payment": 99}, "driver")
+	require.ErrorContains(t, err, "payment (process 99) is gone")
+}
+
+// sample is a report with a run of each kind.
+func sample() Report {
+	wal := 12345.6
+	figures := func(rate, scale float64) *Figures {
+		return &Figures{
+			PerSecond: rate, EndToEnd: Latency{Count: 10, P50: 8 * scale, P90: 10 * scale, P99: 15 * scale, P999: 21 * scale, Max: 22 * scale},
+			Accept: Latency{Count: 10, P50: 1, P90: 2, P99: 3, P999: 4, Max: 5}, Orders: 100, Confirmed: 90, Cancelled: 10,
+			Components: []Component{{"driver", 0.1, 20}, {"order", 0.25, 64}}, CPUMillis: 0.35, WALBytes: &wal, TopicBytes: 6100,
+			Books: []string{"stock: 1 = 1"},
+		}
+	}
+	r := Report{OK: true, Seed: 7, Stack: "native", WarmupSeconds: 5, WindowSeconds: 10, Machine: Machine{
+		CPU: "Abacus", Cores: 2, Memory: "1 kB", Kernel: "6", Go: "go1.26", Revision: "abc", Servers: []string{"Apache Kafka 4.3.1"},
+	}}
+	r.Runs = []Result{
+		{Load: Load{InFlight: 64}, Figures: figures(1000, 4)}, {Load: Load{InFlight: 256}, Figures: figures(2500.5, 9)},
+		{Load: Load{Rate: 20}, Figures: figures(20, 1)}, {Load: Load{Rate: 300}, Figures: figures(300, 2)},
+	}
+	r.Runs[1].Figures.Refused, r.Runs[1].Figures.Errors, r.Runs[1].Figures.FirstError = 12, 3, "500: no"
+	return r
+}
+
+func TestPlot(t *testing.T) {
+	t.Parallel()
+	got := sample().SVG()
+	require.Equal(t, got, sample().SVG())
+	golden := filepath.Join("testdata", "plot.svg")
+	if *update {
+		require.NoError(t, os.WriteFile(golden, []byte(got), 0o600))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+	require.NotContains(t, Report{}.SVG(), "NaN", "a plot of nothing")
+}
+
+func TestAxes(t *testing.T) {
+	t.Parallel()
+	for v, step := range map[float64]float64{0: 1, 0.003: 0.005, 1: 1, 1.1: 2, 4: 5, 5: 5, 7: 10, 120: 200, 1000: 1000} {
+		require.InDelta(t, step, niceStep(v), 1e-9, "%g", v)
+	}
+	require.Equal(t, "0.3", shortNumber(0.1+0.2))
+	require.False(t, math.IsInf(niceStep(0), 0))
+}
+
+func TestReportForPeopleAndPrograms(t *testing.T) {
+	t.Parallel()
+	r := sample()
+	var out strings.Builder
+	r.Print(&out, terminal.For(&out))
+	golden := filepath.Join("testdata", "report.txt")
+	if *update {
+		require.NoError(t, os.WriteFile(golden, []byte(out.String()), 0o600))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Equal(t, string(want), out.String())
+
+	text, err := json.Marshal(r)
+	require.NoError(t, err)
+	var back Report
+	require.NoError(t, json.Unmarshal(text, &back))
+	require.Equal(t, r, back)
+}
+
+func TestAWrongRunHasNoFigures(t *testing.T) {
+	t.Parallel()
+	r := sample()
+	r.OK = false
+	r.Runs = []Result{{Load: Load{InFlight: 64}, Wrong: []string{"the books: one order is missing"}}, r.Runs[2]}
+	var out strings.Builder
+	r.Print(&out, terminal.For(&out))
+	require.Contains(t, out.String(), "64 in flight: no figures, because\n  ✗ the books: one order is missing")
+	require.NotContains(t, out.String(), "Closed loop")
+	require.NotContains(t, out.String(), "balanced")
+	require.NotContains(t, r.SVG(), "in flight")
+	r.Runs = r.Runs[:1]
+	r.Print(&out, terminal.For(&out))
+	require.NotContains(t, r.SVG(), "circle")
+}
+
+func TestFiguresAreByTheOrder(t *testing.T) {
+	t.Parallel()
+	before := reading{wal: 1000, topics: 500, trees: map[string]usage{"order": {cpu: time.Second}, "driver": {}}}
+	after := reading{wal: 3000, topics: 900, trees: map[string]usage{"order": {cpu: 3 * time.Second}, "driver": {cpu: time.Second}}}
+	run := &tally{confirmed: 9, cancelled: 1, ended: 8, accept: []time.Duration{time.Millisecond}, endToEnd: []time.Duration{time.Second}}
+	f := figures(run, before, after, map[string]int64{"order": 3 << 20}, 4*time.Second)
+	require.Equal(t, 2.0, f.PerSecond)
+	require.Equal(t, 200.0, *f.WALBytes)
+	require.Nil(t, figures(run, reading{}, reading{}, nil, time.Second).WALBytes, "no PostgreSQL")
+	require.Equal(t, 40.0, f.TopicBytes)
+	require.Equal(t, 300.0, f.CPUMillis)
+	require.Equal(t, []Component{{"driver", 100, 0}, {"order", 200, 3}}, f.Components)
+	require.Equal(t, 1000.0, f.EndToEnd.P50)
+	require.Empty(t, run.wrong())
+	require.Equal(t, []string{"no order ended in the window"}, (&tally{}).wrong())
+	astray := slices.Repeat([]string{"x"}, 9)
+	require.Equal(t, []string{"x", "x", "x", "x", "x", "and 4 more"}, (&tally{astray: astray}).wrong())
+}
