@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +59,7 @@ func broker(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.C
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = admin.Close() })
 	c := &cluster{admin: admin}
-	c.clean(t, topics)
+	c.clean(t)
 	made, err := kafka.NewAdmin(cfg)
 	require.NoError(t, err)
 	var declared []kafka.Topic
@@ -68,6 +67,12 @@ func broker(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.C
 		declared = append(declared, kafka.Topic{Name: name, Partitions: partitions, Replication: 1})
 	}
 	require.NoError(t, made.EnsureTopics(t.Context(), declared))
+	for _, topic := range topics { // a broker that was just made leader may not know it yet
+		require.Eventually(t, func() bool {
+			_, err := made.Ranges(t.Context(), topic)
+			return err == nil
+		}, patience, tick)
+	}
 	require.NoError(t, made.Close())
 	return c, cfg
 }
@@ -81,8 +86,8 @@ func embedded(t *testing.T, partitions int32, topics ...string) (*cluster, kafka
 	return &cluster{Cluster: fake}, kafka.Config{Brokers: fake.ListenAddrs(), ClientID: "test"}
 }
 
-// clean removes the topics, and all groups, of tests that came before.
-func (c *cluster) clean(t *testing.T, topics []string) {
+// clean removes all topics, and all groups, of tests that came before.
+func (c *cluster) clean(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		groups, err := c.admin.ListConsumerGroups()
@@ -96,15 +101,20 @@ func (c *cluster) clean(t *testing.T, topics []string) {
 		}
 		return left == 0
 	}, patience, tick)
-	for _, topic := range topics {
-		if err := c.admin.DeleteTopic(topic); !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			require.NoError(t, err)
-		}
-	}
 	require.Eventually(t, func() bool {
 		there, err := c.admin.ListTopics()
 		require.NoError(t, err)
-		return !slices.ContainsFunc(topics, func(topic string) bool { _, ok := there[topic]; return ok })
+		left := 0
+		for topic := range there {
+			if strings.HasPrefix(topic, "__") { // Kafka's own
+				continue
+			}
+			left++
+			if err := c.admin.DeleteTopic(topic); !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+				require.NoError(t, err)
+			}
+		}
+		return left == 0
 	}, patience, tick)
 }
 

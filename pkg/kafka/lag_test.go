@@ -64,11 +64,11 @@ func TestLag(t *testing.T) {
 
 	// Of a group that does not exist everything waits, where it is said to read.
 	require.Equal(t, []kafka.GroupLag{{Group: "group", State: "Dead"}}, lagOf(t, a, map[string][]string{"group": nil}))
-	require.Equal(t, []kafka.GroupLag{{Group: "group", State: "Dead"}}, lagOf(t, a, map[string][]string{"group": {"no such topic"}}))
+	require.Equal(t, []kafka.GroupLag{{Group: "group", State: "Dead"}}, lagOf(t, a, map[string][]string{"group": {"no-such-topic"}}))
 	require.Equal(t, []kafka.GroupLag{{Group: "group", State: "Dead", Partitions: []kafka.PartitionLag{
 		{Topic: "topic", Partition: 0, Committed: -1, End: 3, Lag: 3, Oldest: noon},
 		{Topic: "topic", Partition: 1, Committed: -1, End: 1, Lag: 1, Oldest: noon.Add(time.Hour)},
-	}}}, lagOf(t, a, map[string][]string{"group": {"topic", "no such topic"}}))
+	}}}, lagOf(t, a, map[string][]string{"group": {"topic", "no-such-topic"}}))
 
 	// Its commits count, whoever says where it reads; two groups on one partition do not disturb each other.
 	commit(t, tools, "group", "topic", 0, 1)
@@ -174,7 +174,7 @@ func TestLagOfMarkers(t *testing.T) {
 // Lag is known when the oldest record is not, and says so.
 func TestOldestUnknown(t *testing.T) {
 	t.Parallel()
-	cluster, cfg := broker(t, 1, "topic")
+	cluster, cfg := embedded(t, 1, "topic")
 	client, _ := tool(t, cfg)
 	produce(t, client, "topic", 0, 10, noon)
 	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -196,7 +196,7 @@ func TestOldestUnknown(t *testing.T) {
 // What it costs does not grow with groups and partitions.
 func TestLagIsCheap(t *testing.T) {
 	t.Parallel()
-	cluster, cfg := broker(t, 40, "topic", "second")
+	cluster, cfg := embedded(t, 40, "topic", "second")
 	client, tools := tool(t, cfg)
 	for p := range int32(40) {
 		produce(t, client, "topic", p, 200<<10, noon) // larger than the first look
