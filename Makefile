@@ -14,15 +14,32 @@ PINNED := tools/build tools/lint
 # go build writes a binary only when it changed; touch tells make.
 BUILD_TOOL = GOWORK=off go build -C tools/build -trimpath -o $(ROOT)/bin/
 
-##@ Run it
+# STACK=native runs it all on Apache Kafka, Redis and PostgreSQL; BROKERS=3 on three Kafka brokers.
+export STACK ?= embedded
+export BROKERS ?= 1
+export NATIVE_DIR ?= $(ROOT)/.data/native
+
+##@ Run it, on the embedded stack or with STACK=native [BROKERS=3]
 
 .PHONY: demo
-demo: build ## take orders through every branch of the saga on the embedded stack, and check the books; ARGS=--json for programs
+demo: build ## take orders through every branch of the saga, and check the books; ARGS=--json for programs
 	@bin/orderctl demo $(ARGS)
 
 .PHONY: up
-up: build ## the embedded stack and every service until Ctrl-C; ARGS="--base-port 9080" and the like
+up: build ## the servers and every service until Ctrl-C; ARGS="--base-port 9080" and the like
 	@bin/orderctl up $(ARGS)
+
+.PHONY: down
+down: build ## stop what `make up` runs in another terminal
+	@bin/orderctl down
+
+.PHONY: native-deps
+native-deps: ## what STACK=native needs: java, Kafka's jars, redis-server and PostgreSQL, of which packages the missing ones
+	@deploy/native/install $(NATIVE_DIR)/libs
+
+.PHONY: native-reset
+native-reset: build ## stop the native stack and remove its data
+	@STACK=native bin/orderctl reset
 
 ##@ Work on it
 
@@ -30,9 +47,12 @@ up: build ## the embedded stack and every service until Ctrl-C; ARGS="--base-por
 build: ## the services and orderctl, into bin/
 	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl
 
+# On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
+SUITES := $(if $(filter native,$(STACK)),pkg-native e2e-native cluster-native,unit e2e)
+
 .PHONY: test
-test: test-unit test-e2e ## every test: of the modules, with the race detector, then end to end on the embedded stack
-	@echo; echo "Tests:"; for suite in unit e2e; do echo "  $$suite: $$(grep '^DONE ' .build/test-$$suite.txt)"; done
+test: $(SUITES:%=test-%) ## every test: of the modules, with the race detector, then end to end; STACK=native: what meets servers
+	@echo; echo "Tests:"; for suite in $(SUITES); do echo "  $$suite: $$(grep '^DONE ' .build/test-$$suite.txt)"; done
 
 .PHONY: test-unit
 test-unit: bin/gotestsum bin/contracts ## the modules' own tests
@@ -41,10 +61,27 @@ test-unit: bin/gotestsum bin/contracts ## the modules' own tests
 		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) 2>&1 | tee .build/test-unit.txt
 	@cd tools/build && GOWORK=off go test ./contracts
 
-.PHONY: test-e2e
+.PHONY: test-e2e test-e2e-native
 test-e2e: bin/gotestsum build ## the end-to-end suite against a stack of its own
 	@mkdir -p .build
 	@bin/orderctl run -- bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/test-e2e.txt
+test-e2e-native: bin/gotestsum build
+	@mkdir -p .build
+	@STACK=native bin/orderctl run -- bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/test-e2e-native.txt
+
+.PHONY: test-cluster-native
+test-cluster-native: bin/gotestsum build
+	@mkdir -p .build
+	@STACK=native BROKERS=3 bin/orderctl run --servers-only -- bin/gotestsum --format testname -- -count=1 -timeout 10m -tags cluster \
+		./tests/cluster 2>&1 | tee .build/test-cluster-native.txt
+
+.PHONY: test-pkg-native
+test-pkg-native: bin/gotestsum build
+	@mkdir -p .build
+	@STACK=native BROKERS=1 bin/orderctl run --servers-only -- bash -c ' \
+		export TEST_KAFKA_BROKERS=$$KAFKA_BROKERS TEST_REDIS_URL=$$REDIS_URL TEST_POSTGRES_URL=$$POSTGRES_URL; \
+		bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -count=1 -parallel 1 -timeout 15m -tags native ./pkg/... ./tools/internal/native' \
+		2>&1 | tee .build/test-pkg-native.txt
 
 .PHONY: mutants
 mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some
@@ -52,8 +89,8 @@ mutants: ## take the mechanism out of each guarantee, one at a time, and see its
 
 .PHONY: lint
 lint: bin/golangci-lint ## golangci-lint over every module, import directions included
-	@bin/golangci-lint run $(MODULES:%=./%/...)
-	@cd tools/build && GOWORK=off $(ROOT)/bin/golangci-lint run --config $(ROOT)/.golangci.yml ./...
+	@bin/golangci-lint run --allow-parallel-runners $(MODULES:%=./%/...)
+	@cd tools/build && GOWORK=off $(ROOT)/bin/golangci-lint run --allow-parallel-runners --config $(ROOT)/.golangci.yml ./...
 
 .PHONY: fmt
 fmt: ## gofmt everything
@@ -85,12 +122,12 @@ verify-contracts: bin/contracts
 	@echo "contracts"; bin/contracts check api
 
 .PHONY: clean
-clean: ## remove what was built, and the embedded stack's data
-	@rm -rf bin .build .data
+clean: ## remove what was built, and the data of the embedded stack
+	@rm -rf bin .build .data/embedded
 
 .PHONY: help
 help: ## this
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 bin/gotestsum: tools/build/go.mod tools/build/go.sum
 	@echo "building gotestsum"; $(BUILD_TOOL) gotest.tools/gotestsum && touch $@

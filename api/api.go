@@ -21,3 +21,8 @@ var Schemas embed.FS
 //
 //go:embed topics.yaml
 var Topics []byte
+
+// AsyncAPI is asyncapi.yaml.
+//
+//go:embed asyncapi.yaml
+var AsyncAPI []byte

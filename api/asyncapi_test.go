@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -89,7 +91,6 @@ func TestTopicsAreWhatTheRegistryNeeds(t *testing.T) {
 		require.Positive(t, topic.Partitions, topic.Name)
 		require.Positive(t, topic.MaxMessageBytes, topic.Name)
 		require.Positive(t, topic.Retention, topic.Name)
-		require.LessOrEqual(t, topic.MinInsyncReplicas, topic.Replication, topic.Name)
 		require.Contains(t, []string{"delete", "compact"}, topic.CleanupPolicy, topic.Name)
 		for _, typ := range topic.Schemas {
 			require.NotContains(t, carries, typ, "%s is on two topics", typ)
@@ -130,7 +131,9 @@ func TestAsyncAPIChannelsAreTheTopics(t *testing.T) {
 		require.Equal(t, topic.Name, channel.Address)
 		kafka := channel.Bindings.Kafka
 		require.Equal(t, topic.Partitions, kafka.Partitions, topic.Name)
-		require.Equal(t, topic.Replication, kafka.Replicas, topic.Name)
+		deployed, err := topic.In("production")
+		require.NoError(t, err)
+		require.Equal(t, deployed.Environment.Replication, kafka.Replicas, topic.Name)
 		require.Equal(t, []string{topic.CleanupPolicy}, kafka.Topic.Cleanup, topic.Name)
 		require.Equal(t, topic.Retention.Milliseconds(), kafka.Topic.Retention, topic.Name)
 		require.Equal(t, topic.MaxMessageBytes, kafka.Topic.MaxBytes, topic.Name)
@@ -199,5 +202,33 @@ func TestAsyncAPISaysWhoSendsAndWhoReceives(t *testing.T) {
 			require.Equal(t, []string{topic.Owner}, senders[topic.Name])
 			require.Equal(t, []string{topic.Owner}, receivers[topic.Name])
 		}
+		for _, service := range services {
+			uses := slices.ContainsFunc(events.TopicsOf(service), func(t events.Topic) bool { return t.Name == topic.Name })
+			named := slices.Contains(senders[topic.Name], service) || slices.Contains(receivers[topic.Name], service)
+			require.Equal(t, named, uses, "%s %s", service, topic.Name)
+		}
 	}
+	require.Empty(t, events.TopicsOf("nobody"))
+}
+
+func TestEnvironments(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"development", "production"}, events.Environments())
+	topic := events.Topics()[0]
+	_, partitions, replication, configs := topic.KafkaTopic()
+	require.EqualValues(t, 6, partitions)
+	require.Zero(t, replication, "what depends on the environment is not said without one")
+	require.Equal(t, map[string]string{"cleanup.policy": "delete", "retention.ms": "1209600000", "max.message.bytes": "1048576"}, configs)
+	for environment, want := range map[string]events.Environment{
+		"production": {Replication: 3, MinInsyncReplicas: 2}, "development": {Replication: 1, MinInsyncReplicas: 1},
+	} {
+		in, err := topic.In(environment)
+		require.NoError(t, err)
+		require.Equal(t, want, in.Environment)
+		_, _, replication, configs = in.KafkaTopic()
+		require.EqualValues(t, want.Replication, replication)
+		require.Equal(t, strconv.Itoa(want.MinInsyncReplicas), configs["min.insync.replicas"])
+	}
+	_, err := topic.In("prod")
+	require.EqualError(t, err, `there is no environment "prod", must be one of development, production`)
 }

@@ -172,3 +172,13 @@ func FuzzValidate(f *testing.F) {
 		}
 	})
 }
+
+func TestReceived(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for _, topic := range events.Received("inventory") {
+		names = append(names, topic.Name)
+	}
+	require.Equal(t, []string{"order.confirmed", "inventory.commands", "inventory.dlq", "inventory.redrive"}, names)
+	require.Empty(t, events.Received("nobody"))
+}

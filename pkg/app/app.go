@@ -25,6 +25,8 @@ type Config struct {
 	consumer.Config
 	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"336h" desc:"how long a handled message is remembered; longer than the topics keep it, 1h to 8760h"`
 	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
+	LagInterval          time.Duration `env:"LAG_INTERVAL" envDefault:"15s" desc:"how often the lag of the consumer group is asked for, 100ms to 1h"`
+	ReplayGroup          string        `env:"REPLAY_GROUP" desc:"run beside the service, as this group: handle only what 'orderctl replay' sends it, into a database of its own, and let nothing out; <service>.<name>"`
 	InstanceID           string        `env:"INSTANCE_ID" desc:"stable name of this replica, for static membership of its consumer group"`
 }
 
@@ -40,6 +42,9 @@ func (c Config) Validate() []error {
 	if c.IdempotencyRetention < time.Minute || c.IdempotencyRetention > 720*time.Hour {
 		errs = append(errs, fmt.Errorf("IDEMPOTENCY_RETENTION is %s, must be from 1m to 720h", c.IdempotencyRetention))
 	}
+	if c.LagInterval < 100*time.Millisecond || c.LagInterval > time.Hour {
+		errs = append(errs, fmt.Errorf("LAG_INTERVAL is %s, must be from 100ms to 1h", c.LagInterval))
+	}
 	return errs
 }
 
@@ -53,6 +58,9 @@ type Options struct {
 	Migrations fs.FS
 	// Also are further migrations by name, of packages that only this service uses.
 	Also map[string]fs.FS
+	// Topics are those that the service sends to and reads from, as they are declared, its dead letters and redrives
+	// included. It does not run without them.
+	Topics []kafka.Topic
 	// Validate checks a message's data against its type's schema.
 	Validate func(typ string, data []byte) error
 	// Guarantee is what becomes of a message to the service when something fails; see package consumer. The outbox is
@@ -69,8 +77,10 @@ type Sender interface {
 	deadletter.Sender
 }
 
-// App is the common parts of one service. Its name is its consumer group.
+// App is the common parts of one service.
 type App struct {
+	// Group is its consumer group: the service's name, or Config.ReplayGroup.
+	Group       string
 	Runtime     *service.Runtime
 	DB          *database.DB
 	Events      event.Factory
@@ -84,6 +94,7 @@ type App struct {
 	Router chi.Router
 
 	cfg    Config
+	topics []kafka.Topic
 	sender Sender
 }
 
@@ -96,8 +107,14 @@ const (
 // New opens the database, brings its tables up to date and makes the parts. Nothing runs before Start.
 func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config, opts Options) (*App, error) {
 	a := &App{
-		Runtime: rt, Events: event.NewFactory(opts.Source), cfg: cfg,
+		Group: rt.Name, Runtime: rt, Events: event.NewFactory(opts.Source), cfg: cfg, topics: opts.Topics,
 		Kafka: kafka.Config{Brokers: base.Brokers, ClientID: rt.Name},
+	}
+	if cfg.ReplayGroup != "" {
+		if err := checkReplayGroup(rt.Name, cfg.ReplayGroup); err != nil {
+			return nil, err
+		}
+		a.Group, a.topics = cfg.ReplayGroup, besides(opts.Topics, rt.Name, cfg.ReplayGroup)
 	}
 	err := rt.Await(ctx, "database", func(ctx context.Context) (err error) {
 		a.DB, err = database.Open(ctx, base.DatabaseURL)
@@ -125,6 +142,11 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 			return nil, err
 		}
 	}
+	if cfg.ReplayGroup != "" {
+		if err := rt.Await(ctx, "database", a.checkReplayDatabase); err != nil {
+			return nil, err
+		}
+	}
 	// It connects at its first send: a service starts before its broker and is unready until that is there.
 	a.Publisher, err = kafka.NewPublisher(kafka.PublisherConfig{Config: a.Kafka}, rt.Logger)
 	if err != nil {
@@ -142,7 +164,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	a.DeadLetters = deadletter.NewStore(a.DB, a.sender, a.Events.Now)
 	a.Idempotency = httpapi.NewIdempotency(cfg.IdempotencyRetention)
 	a.Consumer, err = consumer.New(cfg.Config, consumer.Deps{
-		Group: rt.Name, Guarantee: opts.Guarantee, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
+		Group: a.Group, RedriveOnly: cfg.ReplayGroup != "", Guarantee: opts.Guarantee, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
 		Validate: opts.Validate, Key: opts.Key, Logger: rt.Logger, Registry: rt.Registry, Now: a.Events.Now,
 	})
 	if err != nil {
@@ -155,8 +177,12 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	return a, deadletter.Mount(a.Router, a.DeadLetters)
 }
 
-// Start runs the relay, the consumer, the dead-letter index and the upkeep, and serves the router.
+// Start runs the relay, the consumer, the dead-letter index and the upkeep, and serves the router. The broker may be
+// away; when it answers that a topic is missing or too small, the process ends.
 func (a *App) Start(ctx context.Context) error {
+	if err := a.declared(); err != nil {
+		return err
+	}
 	rt := a.Runtime
 	admin, err := kafka.NewAdmin(a.Kafka)
 	if err != nil {
@@ -164,9 +190,27 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	rt.OnStop("broker admin", func(context.Context) error { return admin.Close() })
 	rt.Check("broker", admin.Reachable)
+	there := make(chan struct{}) // closed when the topics are there; until then nothing is taken in
+	rt.Go("topics", func(ctx context.Context) error {
+		err := a.requireTopics(ctx, admin)
+		if err == nil && ctx.Err() == nil {
+			close(there)
+		}
+		return err
+	})
+	consume := func(name string, fn func(context.Context) error) {
+		rt.Consume(name, func(ctx context.Context) error {
+			select {
+			case <-there:
+				return fn(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
 
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
-		Config: a.Kafka, Group: rt.Name, Topics: a.Consumer.Topics(), Guarantee: a.Consumer.Guarantee(), InstanceID: a.cfg.InstanceID,
+		Config: a.Kafka, Group: a.Group, Topics: a.Consumer.Topics(), Guarantee: a.Consumer.Guarantee(), InstanceID: a.cfg.InstanceID,
 	}, rt.Logger)
 	if err != nil {
 		return err
@@ -174,11 +218,16 @@ func (a *App) Start(ctx context.Context) error {
 	rt.Check("consumer", func(context.Context) error {
 		return errors.Join(subscriber.Trouble(), a.Consumer.Ready())
 	})
-	rt.Consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
-	rt.Consume("dead-letter index", func(ctx context.Context) error {
-		return deadletter.Index(ctx, a.Kafka, rt.Name, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
+	consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
+	consume("dead-letter index", func(ctx context.Context) error {
+		return deadletter.Index(ctx, a.Kafka, a.Group, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
 	})
-	rt.Go("relay", a.Outbox.Relay(a.sender, outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
+	rt.Go("relay", a.Outbox.Relay(a.relayTo(), outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
+	lag := newLagMetrics(admin, a.Group, a.Consumer.Topics(), a.Events.Now)
+	if err := rt.Registry.Register(lag); err != nil {
+		return fmt.Errorf("lag metrics: %w", err)
+	}
+	rt.Every("consumer lag", a.cfg.LagInterval, lag.update)
 	rt.Every("inbox purge", purgeInterval, func(ctx context.Context) error {
 		return purge(ctx, func(ctx context.Context) (int, error) {
 			return inbox.Purge(ctx, a.DB, a.Events.Now().Add(-a.cfg.InboxRetention), purgeBatch)

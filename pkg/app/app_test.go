@@ -68,7 +68,7 @@ func (a *adder) run(ctx context.Context, cfg config, rt *service.Runtime) error 
 		return err
 	}
 	parts, err := app.New(ctx, rt, cfg.Base, cfg.Config, app.Options{
-		Source: "/adder", Key: "number_id", Migrations: migrations, Validate: validate,
+		Source: "/adder", Topics: topics(rt.Name), Key: "number_id", Migrations: migrations, Validate: validate,
 	})
 	if err != nil {
 		return err
@@ -125,9 +125,17 @@ func validate(typ string, data []byte) error {
 	return nil
 }
 
+// topics are those of an adder that is called name.
+func topics(name string) []kafka.Topic {
+	return []kafka.Topic{
+		{Name: "numbers", Partitions: 2, Configs: map[string]string{"max.message.bytes": "1048576"}}, {Name: "sums", Partitions: 2},
+		{Name: deadletter.Topic(name), Partitions: 2}, {Name: deadletter.RedriveTopic(name), Partitions: 2},
+	}
+}
+
 func start(t *testing.T, a *adder) (*testkit.Stack, *testkit.Service) {
 	t.Helper()
-	s := testkit.Start(t, "numbers", "sums", deadletter.Topic("adder"), deadletter.RedriveTopic("adder"))
+	s := testkit.Start(t, topics("adder"))
 	return s, testkit.Run(s, "adder", a.run)
 }
 
@@ -349,8 +357,7 @@ func TestRedrive(t *testing.T) {
 		}
 		return nil
 	}}
-	s := testkit.Start(t, "numbers", "sums", deadletter.Topic("adder"), deadletter.RedriveTopic("adder"),
-		deadletter.Topic("other"), deadletter.RedriveTopic("other"))
+	s := testkit.Start(t, slices.Concat(topics("adder"), topics("other")[2:]))
 	svc := testkit.Run(s, "adder", a.run)
 	other := &adder{}
 	testkit.Run(s, "other", other.run)

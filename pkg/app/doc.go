@@ -1,5 +1,6 @@
 // Package app is the wiring that event-driven services have in common: database and migrations, outbox and relay,
-// publisher, consumer and subscriber, dead letters, upkeep, readiness and the API's router.
+// publisher, consumer and subscriber, dead letters, the metrics of its own consumer groups' lag, upkeep, readiness and the
+// API's router.
 //
 // A service's Run is then
 //

@@ -55,6 +55,8 @@ func (c Config) Validate() error {
 type Deps struct {
 	// Group is the consumer group: the name of inbox entries, dead letters and metrics.
 	Group string
+	// RedriveOnly leaves the topics of the handlers alone: the group gets what is put on its redrive topic.
+	RedriveOnly bool
 	// Guarantee is what becomes of a message when something fails; see the package documentation.
 	Guarantee kafka.Guarantee
 	// DB and Outbox belong to the same database.
@@ -83,8 +85,8 @@ type DeadLetters interface {
 // HandlerFunc is a message's effect. It may be called again for the same message if its transaction did not commit.
 type HandlerFunc func(ctx context.Context, tx *outbox.Tx, e event.Event) error
 
-// callFunc is what a handler does before the transaction; it returns the effect.
-type callFunc func(ctx context.Context, e event.Event) (HandlerFunc, error)
+// callFunc is what a handler does before the transaction; it returns the effect. mark is the message's name in the inbox.
+type callFunc func(ctx context.Context, e event.Event, mark string) (HandlerFunc, error)
 
 // guarantor is what package kafka's publisher and subscriber are.
 type guarantor interface{ Guarantee() kafka.Guarantee }
@@ -129,7 +131,7 @@ func New(cfg Config, deps Deps) (*Consumer, error) {
 // On handles messages of type T: the effect of each and what it publishes commit in one transaction.
 func On[T event.Body](c *Consumer, h func(ctx context.Context, tx *outbox.Tx, e event.Event, body T) error) {
 	var zero T
-	c.add(zero, func(context.Context, event.Event) (HandlerFunc, error) {
+	c.add(zero, func(context.Context, event.Event, string) (HandlerFunc, error) {
 		return func(ctx context.Context, tx *outbox.Tx, e event.Event) error {
 			body, err := decode[T](e)
 			if err != nil {
@@ -145,8 +147,8 @@ func On[T event.Body](c *Consumer, h func(ctx context.Context, tx *outbox.Tx, e 
 // a message that has been handled, as far as an inbox tells.
 func OnCall[T event.Body](c *Consumer, call func(ctx context.Context, e event.Event, body T) (HandlerFunc, error)) {
 	var zero T
-	c.add(zero, func(ctx context.Context, e event.Event) (HandlerFunc, error) {
-		seen, err := c.seen(ctx, e)
+	c.add(zero, func(ctx context.Context, e event.Event, mark string) (HandlerFunc, error) {
+		seen, err := c.seen(ctx, mark)
 		if err != nil || seen {
 			return nil, err
 		}
@@ -191,15 +193,21 @@ func (c *Consumer) Run(ctx context.Context, sub message.Subscriber) error {
 	for _, topic := range c.Topics() {
 		router.AddConsumerHandler(topic, topic, sub, c.handle)
 	}
+	ended := make(chan struct{})
+	defer close(ended)
 	stopped := context.AfterFunc(ctx, func() {
 		c.running.Store(false)
+		// Closed while it starts, the router would wait for handlers that wait for it, until its timeout.
+		select {
+		case <-router.Running():
+		case <-ended:
+			return
+		}
 		if err := router.Close(); err != nil {
 			c.deps.Logger.WarnContext(ctx, "messages were still at hand when the consumer stopped; they come again", "group", c.deps.Group, "error", err)
 		}
 	})
 	defer stopped()
-	ended := make(chan struct{})
-	defer close(ended)
 	go func() {
 		select {
 		case <-router.Running():
@@ -226,9 +234,13 @@ func (c *Consumer) Run(ctx context.Context, sub message.Subscriber) error {
 // Guarantee is that of Deps, for the subscriber to be made with.
 func (c *Consumer) Guarantee() kafka.Guarantee { return c.deps.Guarantee }
 
-// Topics returns the topics that the handlers listen to, the redrive topic included, for the subscriber to declare.
+// Topics returns the topics that are consumed, the redrive topic included, for the subscriber to declare.
 func (c *Consumer) Topics() []string {
-	return append(slices.Clone(c.topics), deadletter.RedriveTopic(c.deps.Group))
+	redrive := deadletter.RedriveTopic(c.deps.Group)
+	if c.deps.RedriveOnly {
+		return []string{redrive}
+	}
+	return append(slices.Clone(c.topics), redrive)
 }
 
 // Ready returns nil while messages are being handled, and otherwise why not.

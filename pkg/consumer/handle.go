@@ -39,18 +39,22 @@ func (c *Consumer) handle(msg *message.Message) error {
 		// Order is kept by the record's key: with another one the message may already have overtaken its elders.
 		return asUndecodable(fmt.Errorf("the record's key is %q, header %s is %q", record.Key, event.HeaderKey, e.Key))
 	}
-	for _, text := range []string{e.ID, e.Key} {
+	for _, text := range []string{e.ID, e.Key, record.Headers[deadletter.HeaderReplay]} {
 		if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
 			// No database's text: it would be refused there in every attempt, or kept as something else.
-			return asUndecodable(fmt.Errorf("headers %s and %s must be UTF-8 without NUL", event.HeaderID, event.HeaderKey))
+			return asUndecodable(fmt.Errorf("headers %s, %s and %s must be UTF-8 without NUL", event.HeaderID, event.HeaderKey, deadletter.HeaderReplay))
 		}
 	}
-	topic, letter := record.Topic, ""
+	topic, letter, mark := record.Topic, "", e.ID
 	if topic == deadletter.RedriveTopic(c.deps.Group) {
 		if topic = record.Headers[deadletter.HeaderTopic]; topic == "" {
 			return asUndecodable(fmt.Errorf("header %s is missing on %s", deadletter.HeaderTopic, record.Topic))
 		}
 		letter = deadletter.ID(record.Headers)
+		if record.Headers[deadletter.HeaderReplayInbox] == deadletter.ReplayAgain {
+			// Once for each replay, however often the replay's copy comes.
+			mark += "@" + record.Headers[deadletter.HeaderReplay]
+		}
 	}
 	call, ok := c.handlers[address{topic, e.Type}]
 	if !ok {
@@ -60,24 +64,24 @@ func (c *Consumer) handle(msg *message.Message) error {
 		return asUndecodable(err)
 	}
 	ctx := event.WithCause(msg.Context(), event.Cause{ID: e.ID, CorrelationID: e.CorrelationID})
-	effect, err := call(ctx, e)
+	effect, err := call(ctx, e, mark)
 	if err != nil {
 		return err
 	}
-	return c.transact(ctx, e, letter, effect)
+	return c.transact(ctx, e, mark, letter, effect)
 }
 
 // transact is the one transaction function: inbox mark, effect and outbox rows commit together, or none does
 // (invariants 1 and 5). Only effectively-once has an inbox. A nil effect is that of a message that has been handled.
-func (c *Consumer) transact(ctx context.Context, e event.Event, letter string, effect HandlerFunc) error {
+func (c *Consumer) transact(ctx context.Context, e event.Event, mark, letter string, effect HandlerFunc) error {
 	duplicate := false
 	err := c.deps.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {
 		if c.deps.Guarantee == kafka.EffectivelyOnce {
-			fresh, err := inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), e.ID)
+			fresh, err := inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), mark)
 			if err != nil {
 				return err
 			}
-			duplicate = !fresh[e.ID]
+			duplicate = !fresh[mark]
 		}
 		if !duplicate && effect != nil {
 			if err := effect(ctx, tx, e); err != nil {
@@ -97,11 +101,11 @@ func (c *Consumer) transact(ctx context.Context, e event.Event, letter string, e
 
 // seen tells whether the message has been handled, without a lock: it saves a call to the outside, and the inbox mark
 // in the transaction is what decides. Without an inbox no message has been handled.
-func (c *Consumer) seen(ctx context.Context, e event.Event) (bool, error) {
+func (c *Consumer) seen(ctx context.Context, mark string) (bool, error) {
 	if c.deps.Guarantee != kafka.EffectivelyOnce {
 		return false, nil
 	}
-	return inbox.Seen(ctx, c.deps.DB, c.deps.Group, e.ID)
+	return inbox.Seen(ctx, c.deps.DB, c.deps.Group, mark)
 }
 
 func decode[T event.Body](e event.Event) (T, error) {

@@ -13,6 +13,9 @@
 // (RedriveTopic), with the id, key and bytes it had. The inbox drops a second delivery, and the transaction of the
 // handler that succeeds also writes the state redriven, so the state never says more than what happened.
 //
+// The redrive topic is also where history comes from that is read again (package replay): copies of records that say
+// where they stood, as letters do, and which replay they belong to (HeaderReplay).
+//
 // A record that does not fit into the topic with these headers is written without its value (Shortened): it is listed,
 // says where the record stands, and can only be discarded.
 //

@@ -18,7 +18,7 @@ import (
 const indexRetry = time.Second
 
 // Index reads the dead-letter topic of group into s until ctx ends. It is a consumer group of its own,
-// "<group>.dlq.index", on Watermill's stock subscriber: one letter at a time is right here, and the topic's order is
+// IndexGroup, on Watermill's stock subscriber: one letter at a time is right here, and the topic's order is
 // the order of the failures. A letter that cannot be written is tried again for ever and holds up those behind it.
 // instanceID is the stable name of this replica, or empty: with one, a process that was killed is followed at once.
 func Index(ctx context.Context, cfg kafka.Config, group, instanceID string, s *Store, logger *slog.Logger) error {
@@ -26,7 +26,7 @@ func Index(ctx context.Context, cfg kafka.Config, group, instanceID string, s *S
 	settings.Consumer.Group.InstanceId = instanceID
 	sub, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
 		Brokers: cfg.Brokers, Unmarshaler: kafka.Marshaler{}, OverwriteSaramaConfig: settings,
-		ConsumerGroup: Topic(group) + ".index", NackResendSleep: indexRetry,
+		ConsumerGroup: IndexGroup(group), NackResendSleep: indexRetry,
 	}, observe.WatermillLogger(logger))
 	if err != nil {
 		return fmt.Errorf("dead-letter index: %w", err)

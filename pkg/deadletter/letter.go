@@ -23,6 +23,11 @@ const (
 	HeaderRetries   = "retry-count"
 	HeaderFailedAt  = "failed-at"
 
+	// A record on a redrive topic that is no dead letter but history, read again, has HeaderReplay, which is the replay's
+	// id, beside the place that it was copied from. HeaderReplayInbox says what its inbox mark is.
+	HeaderReplay      = "replay-id"
+	HeaderReplayInbox = "replay-inbox"
+
 	// HeaderOmitted stands on a letter that could not be written whole (Shortened) and says what is missing.
 	HeaderOmitted = "omitted"
 )
@@ -32,6 +37,12 @@ const (
 	Permanent   = "permanent"
 	Transient   = "transient"
 	Undecodable = "undecodable"
+)
+
+// Values of HeaderReplayInbox: a message that has been handled is dropped, or it is handled once more in each replay.
+const (
+	ReplaySkip  = "skip"
+	ReplayAgain = "again"
 )
 
 // maxError bounds the error text in a header, in bytes.
@@ -48,6 +59,9 @@ const maxTopic = 249
 
 // Topic is where a consumer group's dead letters go.
 func Topic(group string) string { return group + ".dlq" }
+
+// IndexGroup is the consumer group that reads a group's dead letters into its table.
+func IndexGroup(group string) string { return Topic(group) + ".index" }
 
 // RedriveTopic is where a dead letter is handed back to its group.
 func RedriveTopic(group string) string { return group + ".redrive" }

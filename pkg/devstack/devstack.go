@@ -52,7 +52,7 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 		if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
 			return nil, err
 		}
-		if s.lock, err = lock(filepath.Join(cfg.Dir, "lock")); err != nil {
+		if s.lock, err = Lock(filepath.Join(cfg.Dir, "lock")); err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -77,6 +78,22 @@ func partition(t *testing.T, metadata map[string]string) int32 {
 	p, err := strconv.Atoi(metadata["_kafka_partition"])
 	require.NoError(t, err)
 	return int32(p)
+}
+
+// A client that would have topics created gets none: the same here as in production.
+func TestKafkaCreatesNoTopicOnDemand(t *testing.T) {
+	t.Parallel()
+	s := start(t, devstack.Config{})
+	settings := kafka.Config{}.Sarama()
+	settings.Metadata.AllowAutoTopicCreation = true
+	settings.Metadata.Retry.Max = 0
+	careless, err := sarama.NewClient(s.Brokers(), settings)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, careless.Close()) }()
+	require.ErrorIs(t, careless.RefreshMetadata("topic"), sarama.ErrUnknownTopicOrPartition)
+	topics, err := careless.Topics()
+	require.NoError(t, err)
+	require.Empty(t, topics)
 }
 
 func TestRedisIsKeptAcrossARestart(t *testing.T) {

@@ -20,6 +20,16 @@
 //     partitions; with Apache Kafka for that partition's.
 //   - A group that never was has no offsets: asking for them is an error (GROUP_ID_NOT_FOUND). Apache Kafka answers that
 //     there are none.
+//   - A header without a name (null, not empty) is taken. Apache Kafka refuses the batch.
+//   - Partitions are reassigned in name only; Apache Kafka copies.
+//
+// # Where miniredis differs from Redis
+//
+//   - Time stands still unless it is told to go on, for which there is a clock here.
+//   - XCLAIM takes an entry however short a time it has been idle, so package queue keeps its own account of what its
+//     workers have in hand.
+//   - LIMIT on trimming is ignored, and XGROUP SETID is missing; nothing here uses them.
+//   - A restart breaks reads that wait.
 //
 // It promises neither speed nor the durability and availability of a real cluster, and there is no access control.
 // One stack uses a directory at a time; a second one is refused.

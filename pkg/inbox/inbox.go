@@ -67,6 +67,16 @@ func Seen(ctx context.Context, db *database.DB, consumer, id string) (bool, erro
 	return true, nil
 }
 
+// Foreign returns a consumer other than the one named that has handled messages in this database, or empty.
+func Foreign(ctx context.Context, db *database.DB, consumer string) (string, error) {
+	var other string
+	err := db.QueryRowContext(ctx, `SELECT consumer FROM inbox WHERE consumer <> $1 LIMIT 1`, consumer).Scan(&other)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("look in inbox for others than %s: %w", consumer, database.Classify(err))
+	}
+	return other, nil
+}
+
 // Purge forgets up to limit messages that were handled before the given instant, and returns how many. Fewer than
 // limit means that none are left. Small limits keep its transactions short.
 func Purge(ctx context.Context, db *database.DB, before time.Time, limit int) (int, error) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,26 +14,6 @@ import (
 
 // adminTimeout bounds each question to the cluster, whatever the caller's context says.
 const adminTimeout = 10 * time.Second
-
-// Topic is a topic as it should be created.
-type Topic struct {
-	Name       string
-	Partitions int32
-	// Replication is the number of copies; 0 means the cluster's default.
-	Replication int16
-	// Configs are Kafka's topic settings, by name ("retention.ms").
-	Configs map[string]string
-}
-
-// PartitionLag is how far a group is behind in one partition.
-type PartitionLag struct {
-	Topic     string
-	Partition int32
-	// Committed is the next offset that the group will read, -1 if it never committed; End the next that will be written.
-	Committed, End int64
-	// Lag is the number of records that wait, counted by offset.
-	Lag int64
-}
 
 // Admin asks the cluster and creates topics. It keeps one connection, made at the first question.
 type Admin struct {
@@ -64,148 +42,6 @@ func NewAdmin(cfg Config) (*Admin, error) {
 		return nil, fmt.Errorf("kafka admin: %w", err)
 	}
 	return &Admin{cfg: cfg}, nil
-}
-
-// EnsureTopics creates the topics that are missing and waits until all are there. One that exists is left as it is,
-// whatever its settings: more partitions would move keys, and with them their order.
-func (a *Admin) EnsureTopics(ctx context.Context, topics []Topic) error {
-	names := make([]string, len(topics))
-	for i, t := range topics {
-		names[i] = t.Name
-	}
-	missing, err := a.MissingTopics(ctx, names)
-	if err != nil {
-		return err
-	}
-	err = a.do(ctx, "create topics", func(_ sarama.Client, admin sarama.ClusterAdmin) error {
-		for _, t := range topics {
-			if !slices.Contains(missing, t.Name) {
-				continue
-			}
-			detail := &sarama.TopicDetail{NumPartitions: t.Partitions, ReplicationFactor: t.Replication, ConfigEntries: map[string]*string{}}
-			if t.Replication == 0 {
-				detail.ReplicationFactor = -1
-			}
-			for name, value := range t.Configs {
-				detail.ConfigEntries[name] = &value
-			}
-			// Another process may have been first.
-			if err := admin.CreateTopic(t.Name, detail, false); err != nil && !errors.Is(err, sarama.ErrTopicAlreadyExists) {
-				return fmt.Errorf("topic %s: %w", t.Name, err)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if missing, err = a.MissingTopics(ctx, names); err != nil || len(missing) == 0 {
-			return err
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fault.Unavailablef("create topics: %q are not there yet: %w", missing, ctx.Err())
-		}
-	}
-}
-
-// MissingTopics returns those of names that do not exist, or have a partition without a leader.
-func (a *Admin) MissingTopics(ctx context.Context, names []string) (missing []string, err error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	var found []string
-	err = a.do(ctx, "list topics", func(_ sarama.Client, admin sarama.ClusterAdmin) error {
-		topics, err := admin.DescribeTopics(names)
-		for _, t := range topics {
-			leaderless := slices.ContainsFunc(t.Partitions, func(p *sarama.PartitionMetadata) bool { return p.Leader < 0 })
-			if errors.Is(t.Err, sarama.ErrNoError) && len(t.Partitions) > 0 && !leaderless {
-				found = append(found, t.Name)
-			}
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		if !slices.Contains(found, name) {
-			missing = append(missing, name)
-		}
-	}
-	return missing, nil
-}
-
-// Lag returns how far group is behind in every partition of the topics that it has committed in, by topic and
-// partition. In a partition without a commit all records wait.
-func (a *Admin) Lag(ctx context.Context, group string) ([]PartitionLag, error) {
-	var lags []PartitionLag
-	err := a.do(ctx, "lag of "+group, func(client sarama.Client, admin sarama.ClusterAdmin) error {
-		committed, err := admin.ListConsumerGroupOffsets(group, nil)
-		if err == nil && !errors.Is(committed.Err, sarama.ErrNoError) {
-			err = committed.Err
-		}
-		if errors.Is(err, sarama.ErrGroupIDNotFound) {
-			return nil // it never committed
-		} else if err != nil {
-			return err
-		}
-		first, end := map[string]map[int32]int64{}, map[string]map[int32]int64{}
-		for topic := range committed.Blocks {
-			partitions, err := client.Partitions(topic)
-			if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-				continue // deleted since
-			} else if err != nil {
-				return err
-			}
-			first[topic], end[topic] = map[int32]int64{}, map[int32]int64{}
-			for _, p := range partitions {
-				first[topic][p], end[topic][p] = sarama.OffsetOldest, sarama.OffsetNewest
-			}
-		}
-		if len(first) == 0 {
-			return nil // a group that has committed nothing yet
-		}
-		firsts, err := admin.ListOffsets(first, nil)
-		if err != nil {
-			return err
-		}
-		ends, err := admin.ListOffsets(end, nil)
-		if err != nil {
-			return err
-		}
-		for topic, partitions := range ends {
-			for p, newest := range partitions {
-				oldest := firsts[topic][p]
-				if oldest == nil {
-					oldest = newest
-				}
-				for _, err := range []error{newest.Err, oldest.Err} {
-					if err != nil && !errors.Is(err, sarama.ErrNoError) {
-						return fmt.Errorf("%s/%d: %w", topic, p, err)
-					}
-				}
-				lag := PartitionLag{Topic: topic, Partition: p, Committed: -1, End: newest.Offset}
-				if block := committed.GetBlock(topic, p); block != nil {
-					lag.Committed = block.Offset
-				}
-				lag.Lag = lag.End - max(lag.Committed, oldest.Offset)
-				lags = append(lags, lag)
-			}
-		}
-		return nil
-	})
-	slices.SortFunc(lags, func(x, y PartitionLag) int {
-		if c := strings.Compare(x.Topic, y.Topic); c != 0 {
-			return c
-		}
-		return int(x.Partition - y.Partition)
-	})
-	return lags, err
 }
 
 // Reachable returns nil if the cluster answers before ctx ends. Callers at the same time share one question.
@@ -261,6 +97,22 @@ func (a *Admin) do(ctx context.Context, operation string, ask func(sarama.Client
 	case <-ctx.Done():
 		return fault.Unavailablef("%s: %w", operation, ctx.Err())
 	}
+}
+
+// answer is do for a question with an answer. The answer travels by return: when ctx ends first, ask goes on in the
+// background and must write to nothing of the caller's.
+func answer[T any](ctx context.Context, a *Admin, operation string, ask func(sarama.Client, sarama.ClusterAdmin) (T, error)) (T, error) {
+	answers := make(chan T, 1)
+	err := a.do(ctx, operation, func(client sarama.Client, admin sarama.ClusterAdmin) error {
+		value, err := ask(client, admin)
+		answers <- value
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return <-answers, nil
 }
 
 func (a *Admin) connect() (sarama.Client, sarama.ClusterAdmin, error) {

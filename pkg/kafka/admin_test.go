@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
 
 	"github.com/orderflow/orderflow/pkg/fault"
@@ -21,66 +20,6 @@ func admin(t *testing.T, cfg kafka.Config) *kafka.Admin {
 	return a
 }
 
-func TestEnsureTopicsCreatesOnlyWhatIsMissing(t *testing.T) {
-	t.Parallel()
-	_, cfg := broker(t, 3, "there")
-	a := admin(t, cfg)
-	missing, err := a.MissingTopics(t.Context(), []string{"there", "new"})
-	require.NoError(t, err)
-	require.Equal(t, []string{"new"}, missing)
-	for range 2 {
-		require.NoError(t, a.EnsureTopics(t.Context(), []kafka.Topic{
-			{Name: "there", Partitions: 1},
-			{Name: "new", Partitions: 2, Configs: map[string]string{"retention.ms": "1000"}},
-		}))
-		missing, err = a.MissingTopics(t.Context(), []string{"there", "new"})
-		require.NoError(t, err)
-		require.Empty(t, missing)
-		require.Equal(t, 3, partitions(t, cfg, "there"))
-		require.Equal(t, 2, partitions(t, cfg, "new"))
-	}
-}
-
-func partitions(t *testing.T, cfg kafka.Config, topic string) int {
-	t.Helper()
-	client, err := sarama.NewClient(cfg.Brokers, cfg.Sarama())
-	require.NoError(t, err)
-	defer func() { require.NoError(t, client.Close()) }()
-	all, err := client.Partitions(topic)
-	require.NoError(t, err)
-	return len(all)
-}
-
-func TestLag(t *testing.T) {
-	t.Parallel()
-	cluster, cfg := broker(t, 2, "topic")
-	p := publisher(t, cfg)
-	for n := range 10 {
-		send(t, p, addressed("topic", "k", n))
-	}
-	a := admin(t, cfg)
-	lags, err := a.Lag(t.Context(), "group")
-	require.NoError(t, err)
-	require.Empty(t, lags)
-	s := subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}})
-	messages := subscribe(t, s, "topic")
-	var at int32
-	for range 3 {
-		m := receive(t, messages)
-		r, _ := kafka.RecordOf(m)
-		at = r.Partition
-		m.Ack()
-	}
-	require.Eventually(t, func() bool { return committed(cluster, "group", "topic", at) == 3 }, patience, tick)
-	lags, err = a.Lag(t.Context(), "group")
-	require.NoError(t, err)
-	want := []kafka.PartitionLag{
-		{Topic: "topic", Partition: 0, Committed: -1}, {Topic: "topic", Partition: 1, Committed: -1},
-	}
-	want[at] = kafka.PartitionLag{Topic: "topic", Partition: at, Committed: 3, End: 10, Lag: 7}
-	require.Equal(t, want, lags)
-}
-
 func TestReachableIsBounded(t *testing.T) {
 	t.Parallel()
 	a := admin(t, kafka.Config{Brokers: []string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}})
@@ -90,19 +29,4 @@ func TestReachableIsBounded(t *testing.T) {
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	_, cfg := broker(t, 1)
 	require.NoError(t, admin(t, cfg).Reachable(t.Context()))
-}
-
-// A group that has members and committed nothing has no lag yet.
-func TestLagOfAGroupThatCommittedNothing(t *testing.T) {
-	t.Parallel()
-	_, cfg := broker(t, 1, "topic")
-	s := subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}})
-	subscribe(t, s, "topic")
-	require.Eventually(t, s.Joined, patience, tick)
-	admin, err := kafka.NewAdmin(cfg)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, admin.Close()) }()
-	lags, err := admin.Lag(t.Context(), "group")
-	require.NoError(t, err)
-	require.Empty(t, lags)
 }

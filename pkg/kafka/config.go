@@ -80,3 +80,19 @@ func (c Config) Sarama() *sarama.Config {
 	s.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}
 	return s
 }
+
+// maxName is the length of Kafka's longest topic name.
+const maxName = 249
+
+// ValidName tells whether Kafka would take a name for a topic.
+func ValidName(name string) bool {
+	if name == "" || name == "." || name == ".." || len(name) > maxName {
+		return false
+	}
+	for _, r := range name {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-') {
+			return false
+		}
+	}
+	return true
+}

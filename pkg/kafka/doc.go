@@ -42,6 +42,10 @@
 // and transaction.state.log.min.isr at 1. Where the cluster has access control, the transactional ids
 // "<group>/<topic>/<partition>" need Write and Describe, by the prefix "<group>/".
 //
-// All connect when they are first used and again after the cluster was away. Nothing here creates a topic but
-// Admin.EnsureTopics.
+// All connect when they are first used and again after the cluster was away. No topic is created because somebody used
+// it: only Admin.EnsureTopics and Admin.Apply create topics, when they are told to.
+//
+// Topics are declared. Plan says how a cluster differs from what is declared, and Apply changes that, all of it or
+// nothing. Neither ever takes away: records, copies, partitions. Partitions are added only by who says that the order of
+// a key's records may suffer or, by Undrained, cannot.
 package kafka

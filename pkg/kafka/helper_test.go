@@ -2,12 +2,17 @@ package kafka_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -34,13 +39,132 @@ func TestMain(m *testing.M) {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// broker starts a broker in memory with topics of the given number of partitions.
-func broker(t *testing.T, partitions int32, topics ...string) (*kfake.Cluster, kafka.Config) {
+// cluster is the Kafka of one test: one in memory, or the one that TEST_KAFKA_BROKERS names, which tests then have one
+// after another (-parallel 1).
+type cluster struct {
+	// Cluster is nil for a real one.
+	*kfake.Cluster
+	admin sarama.ClusterAdmin
+}
+
+// broker returns a broker with empty topics of the given number of partitions, and no groups.
+func broker(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.Config) {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, topics...))
+	cfg := kafka.Config{ClientID: "test"}
+	real := os.Getenv("TEST_KAFKA_BROKERS")
+	if real == "" {
+		return embedded(t, partitions, topics...)
+	}
+	cfg.Brokers = strings.Split(real, ",")
+	admin, err := sarama.NewClusterAdmin(cfg.Brokers, cfg.Sarama())
 	require.NoError(t, err)
-	t.Cleanup(cluster.Close)
-	return cluster, kafka.Config{Brokers: cluster.ListenAddrs(), ClientID: "test"}
+	t.Cleanup(func() { _ = admin.Close() })
+	c := &cluster{admin: admin}
+	c.clean(t, topics)
+	made, err := kafka.NewAdmin(cfg)
+	require.NoError(t, err)
+	var declared []kafka.Topic
+	for _, name := range topics {
+		declared = append(declared, kafka.Topic{Name: name, Partitions: partitions, Replication: 1})
+	}
+	require.NoError(t, made.EnsureTopics(t.Context(), declared))
+	require.NoError(t, made.Close())
+	return c, cfg
+}
+
+// embedded returns a broker in memory, for tests of what a real one cannot be told to do.
+func embedded(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.Config) {
+	t.Helper()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, topics...))
+	require.NoError(t, err)
+	t.Cleanup(fake.Close)
+	return &cluster{Cluster: fake}, kafka.Config{Brokers: fake.ListenAddrs(), ClientID: "test"}
+}
+
+// clean removes the topics, and all groups, of tests that came before.
+func (c *cluster) clean(t *testing.T, topics []string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		groups, err := c.admin.ListConsumerGroups()
+		require.NoError(t, err)
+		left := 0
+		for group := range groups {
+			c.expel(t, group)
+			if c.admin.DeleteConsumerGroup(group) != nil {
+				left++
+			}
+		}
+		return left == 0
+	}, patience, tick)
+	for _, topic := range topics {
+		if err := c.admin.DeleteTopic(topic); !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			require.NoError(t, err)
+		}
+	}
+	require.Eventually(t, func() bool {
+		there, err := c.admin.ListTopics()
+		require.NoError(t, err)
+		return !slices.ContainsFunc(topics, func(topic string) bool { _, ok := there[topic]; return ok })
+	}, patience, tick)
+}
+
+// expel removes the static members of a group, which are still there after they have gone.
+func (c *cluster) expel(t *testing.T, group string) {
+	t.Helper()
+	groups, err := c.admin.DescribeConsumerGroups([]string{group})
+	require.NoError(t, err)
+	for _, member := range groups[0].Members {
+		if member.GroupInstanceId != nil {
+			_, err := c.admin.RemoveMemberFromConsumerGroup(group, []string{*member.GroupInstanceId})
+			require.NoError(t, err)
+		}
+	}
+}
+
+// committed is the group's committed offset, or -1.
+func committed(c *cluster, group, topic string, partition int32) int64 {
+	if c.Cluster == nil {
+		offsets, err := c.admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: {partition}})
+		if err != nil || offsets.GetBlock(topic, partition) == nil {
+			return -1
+		}
+		return offsets.GetBlock(topic, partition).Offset
+	}
+	info := c.GroupInfo(group)
+	if info == nil {
+		return -1
+	}
+	commit, ok := info.Commits[topic][partition]
+	if !ok {
+		return -1
+	}
+	return commit.Offset
+}
+
+// assigned are the numbers of partitions that the group's members have.
+func assigned(t *testing.T, c *cluster, group string) []int {
+	t.Helper()
+	var counts []int
+	if c.Cluster != nil {
+		for _, member := range c.GroupInfo(group).Members {
+			counts = append(counts, member.NumAssigned())
+		}
+		return counts
+	}
+	groups, err := c.admin.DescribeConsumerGroups([]string{group})
+	require.NoError(t, err)
+	for _, member := range groups[0].Members {
+		assignment, err := member.GetMemberAssignment()
+		require.NoError(t, err)
+		n := 0
+		if assignment != nil {
+			for _, partitions := range assignment.Topics {
+				n += len(partitions)
+			}
+		}
+		counts = append(counts, n)
+	}
+	return counts
 }
 
 func publisher(t *testing.T, cfg kafka.Config) *kafka.Publisher {
@@ -112,19 +236,6 @@ func nothing(t *testing.T, messages <-chan *message.Message) {
 		}
 	case <-time.After(300 * time.Millisecond):
 	}
-}
-
-// committed is the group's committed offset, or -1.
-func committed(cluster *kfake.Cluster, group, topic string, partition int32) int64 {
-	info := cluster.GroupInfo(group)
-	if info == nil {
-		return -1
-	}
-	commit, ok := info.Commits[topic][partition]
-	if !ok {
-		return -1
-	}
-	return commit.Offset
 }
 
 func freePort(t *testing.T) int {

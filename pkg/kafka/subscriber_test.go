@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -129,7 +130,7 @@ func TestCloseWaitsForWhatIsInHandAndCommitsIt(t *testing.T) {
 	_, open := <-messages
 	require.False(t, open)
 	require.False(t, s.Joined())
-	require.Empty(t, cluster.GroupInfo("group").Members)
+	require.Empty(t, assigned(t, cluster, "group"))
 }
 
 func TestOneMemberForAllTopics(t *testing.T) {
@@ -143,9 +144,7 @@ func TestOneMemberForAllTopics(t *testing.T) {
 		channels[topic] = subscribe(t, s, topic)
 	}
 	require.Eventually(t, s.Joined, patience, tick)
-	info := cluster.GroupInfo("group")
-	require.Len(t, info.Members, 1)
-	require.Equal(t, 6, info.NumAssigned())
+	require.Equal(t, []int{6}, assigned(t, cluster, "group"))
 	p := publisher(t, cfg)
 	for _, topic := range topics {
 		send(t, p, addressed(topic, "k", 1))
@@ -254,12 +253,9 @@ func TestRebalanceUnderLoad(t *testing.T) {
 		}
 	}()
 	second := start()
-	require.Eventually(t, func() bool {
-		info := cluster.GroupInfo("group")
-		return len(info.Members) == 2 && info.Members[0].NumAssigned() == 3 && info.Members[1].NumAssigned() == 3
-	}, patience, tick)
+	require.Eventually(t, func() bool { return slices.Equal(assigned(t, cluster, "group"), []int{3, 3}) }, patience, tick)
 	require.NoError(t, first.Close())
-	require.Eventually(t, func() bool { return cluster.GroupInfo("group").NumAssigned() == 6 }, patience, tick)
+	require.Eventually(t, func() bool { return slices.Equal(assigned(t, cluster, "group"), []int{6}) }, patience, tick)
 	<-produced
 	select {
 	case <-done:
@@ -383,7 +379,7 @@ func TestStaticMemberIsBackAtOnce(t *testing.T) {
 		require.Equal(t, "k-0", receive(t, messages).UUID)
 		require.Less(t, time.Since(start), 10*time.Second)
 		require.NoError(t, s.Close()) // a static member does not leave the group
-		require.Len(t, cluster.GroupInfo("group").Members, 1)
+		require.Len(t, assigned(t, cluster, "group"), 1)
 	}
 }
 
@@ -445,7 +441,7 @@ func TestAtMostOnceHandsOutWhatItCommitted(t *testing.T) {
 // Nothing is handed out whose offset the cluster does not have for certain.
 func TestAtMostOnceWaitsForTheCommit(t *testing.T) {
 	t.Parallel()
-	cluster, cfg := broker(t, 1, "topic")
+	cluster, cfg := embedded(t, 1, "topic")
 	send(t, publisher(t, cfg), addressed("topic", "k", 0))
 	refusals := make(chan struct{})
 	cluster.ControlKey(kmsg.OffsetCommit.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {

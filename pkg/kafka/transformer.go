@@ -16,6 +16,7 @@ import (
 // Defaults and fixed settings of a Transformer.
 const (
 	defaultMaxRecords         = 500
+	defaultMaxMessageBytes    = 1 << 20
 	defaultTransactionTimeout = 10 * time.Second
 	// transformPause is the wait before what failed is tried again.
 	transformPause = time.Second
@@ -45,6 +46,9 @@ type TransformerConfig struct {
 	// MaxRecords is how many records one transaction takes at most. It takes what is there and waits for no more.
 	// Default 500.
 	MaxRecords int
+	// MaxMessageBytes is the largest record, and batch of them, that is sent; the output's topics must take it. Default
+	// 1 MiB.
+	MaxMessageBytes int
 	// InstanceID, when set, makes the process a static member, as in SubscriberConfig.
 	InstanceID string
 	// SessionTimeout is how long the cluster waits for a silent member, as in SubscriberConfig. Default 10 s.
@@ -58,6 +62,9 @@ type TransformerConfig struct {
 func (c *TransformerConfig) setDefaults() {
 	if c.MaxRecords == 0 {
 		c.MaxRecords = defaultMaxRecords
+	}
+	if c.MaxMessageBytes == 0 {
+		c.MaxMessageBytes = defaultMaxMessageBytes
 	}
 	if c.SessionTimeout == 0 {
 		c.SessionTimeout = defaultSessionTimeout
@@ -78,6 +85,9 @@ func (c *TransformerConfig) Validate() error {
 	}
 	if c.MaxRecords < 1 {
 		errs = append(errs, fmt.Errorf("MaxRecords is %d, must be at least 1", c.MaxRecords))
+	}
+	if c.MaxMessageBytes < 1 {
+		errs = append(errs, fmt.Errorf("MaxMessageBytes is %d, must be at least 1", c.MaxMessageBytes))
 	}
 	if c.SessionTimeout < 0 {
 		errs = append(errs, errors.New("SessionTimeout must not be negative"))
@@ -104,6 +114,7 @@ func (c *TransformerConfig) group() *sarama.Config {
 func (c *TransformerConfig) producer(transactionalID string) *sarama.Config {
 	s := c.Sarama()
 	s.Metadata.Retry.Max = 3
+	s.Producer.MaxMessageBytes = c.MaxMessageBytes
 	s.Producer.Transaction.ID = transactionalID
 	s.Producer.Transaction.Timeout = c.TransactionTimeout
 	s.Producer.Transaction.Retry.Max = transactionRetries

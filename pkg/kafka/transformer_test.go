@@ -13,7 +13,6 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/orderflow/orderflow/pkg/fault"
@@ -104,7 +103,7 @@ func once(n int) (values []string) {
 	return values
 }
 
-func drained(cluster *kfake.Cluster, partitions int32, n int) func() bool {
+func drained(cluster *cluster, partitions int32, n int) func() bool {
 	return func() bool {
 		var sum int64
 		for p := range partitions {
@@ -190,7 +189,7 @@ func TestTransformSurvivesEveryRefusal(t *testing.T) {
 		for _, refusal := range []*kerr.Error{kerr.InvalidProducerEpoch, kerr.UnknownServerError, kerr.NotCoordinator} {
 			t.Run(key.Name()+"/"+refusal.Message, func(t *testing.T) {
 				t.Parallel()
-				cluster, cfg := broker(t, 1, "in", "out")
+				cluster, cfg := embedded(t, 1, "in", "out")
 				records(t, cfg, 0, n)
 				refused := make(chan struct{})
 				cluster.ControlKey(key.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -290,7 +289,7 @@ func TestNextOwnerAbortsWhatWasLeftOpen(t *testing.T) {
 // Stopping takes no longer than a transaction may, also when the cluster is gone in the middle of one.
 func TestTransformerStopsWithoutItsCluster(t *testing.T) {
 	t.Parallel()
-	cluster, cfg := broker(t, 1, "in", "out")
+	cluster, cfg := embedded(t, 1, "in", "out")
 	records(t, cfg, 0, 1)
 	tr, err := kafka.NewTransformer(kafka.TransformerConfig{
 		Config: cfg, Group: "transform", Topics: []string{"in"}, TransactionTimeout: time.Second,

@@ -209,7 +209,7 @@ func options(t *testing.T) *redis.Options {
 		var err error
 		o, err = redis.ParseURL(server)
 		require.NoError(t, err)
-		o.DB = int(database.Add(1)) % 16
+		o.DB = 8 + int(database.Add(1))%8 // the other half is for package feed
 	} else {
 		o.Addr = miniredis.RunT(t).Addr()
 	}

@@ -37,14 +37,11 @@ type Stack struct {
 	records   *records
 }
 
-// Start starts a stack with topics, and reads everything that is written to them.
-func Start(t testing.TB, topics ...string) *Stack {
+// Start starts a stack with topics, and reads everything that is written to them. Those that a service needs are what
+// it gives to app.Options.
+func Start(t testing.TB, topics []kafka.Topic) *Stack {
 	t.Helper()
-	declared := make([]kafka.Topic, len(topics))
-	for i, name := range topics {
-		declared[i] = kafka.Topic{Name: name, Partitions: 2, Replication: 1}
-	}
-	stack, err := devstack.Start(t.Context(), devstack.Config{Topics: declared})
+	stack, err := devstack.Start(t.Context(), devstack.Config{Topics: topics})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = stack.Stop() })
 	cfg := kafka.Config{Brokers: stack.Brokers(), ClientID: "testkit"}
@@ -62,11 +59,23 @@ type Service struct {
 	t    testing.TB
 	stop context.CancelFunc
 	done chan int
+	log  *logs
 }
 
 // Run starts a service with settings ("NAME=value") on top of the addresses of the stack, and waits until it is ready.
 // The same name again, after Stop, finds the database that the first left.
 func Run[C service.Configured](s *Stack, name string, run func(context.Context, C, *service.Runtime) error, settings ...string) *Service {
+	s.t.Helper()
+	svc := Launch(s, name, run, settings...)
+	wait(s.t, name+" is ready", func() (bool, string) {
+		status, body := svc.get("/readyz")
+		return status == http.StatusOK, body
+	})
+	return svc
+}
+
+// Launch is Run without waiting until the service is ready: only until it has an address.
+func Launch[C service.Configured](s *Stack, name string, run func(context.Context, C, *service.Runtime) error, settings ...string) *Service {
 	s.t.Helper()
 	environ := append([]string{
 		"HTTP_ADDR=127.0.0.1:0", "KAFKA_BROKERS=" + strings.Join(s.Brokers(), ","), "REDIS_URL=" + s.RedisURL(),
@@ -76,7 +85,7 @@ func Run[C service.Configured](s *Stack, name string, run func(context.Context, 
 	log := &logs{}
 	started := make(chan *service.Runtime, 1)
 	ctx, stop := context.WithCancel(context.Background())
-	svc := &Service{t: s.t, stop: stop, done: make(chan int, 1)}
+	svc := &Service{t: s.t, stop: stop, done: make(chan int, 1), log: log}
 	go func() {
 		svc.done <- service.Run(ctx, name, service.Process{
 			Environ: environ, Stdout: log, Stderr: log, OnStart: func(rt *service.Runtime) { started <- rt },
@@ -95,10 +104,6 @@ func Run[C service.Configured](s *Stack, name string, run func(context.Context, 
 		svc.done <- code
 		require.FailNow(s.t, "service did not start", "%s ended with code %d:\n%s", name, code, log)
 	}
-	wait(s.t, name+" is ready", func() (bool, string) {
-		status, body := svc.get("/readyz")
-		return status == http.StatusOK, body
-	})
 	return svc
 }
 
@@ -132,6 +137,18 @@ func (svc *Service) Stop() {
 	case <-time.After(Patience):
 		require.FailNow(svc.t, "service did not stop")
 	}
+}
+
+// Exit waits until the service has ended by itself, and returns its exit code and its log.
+func (svc *Service) Exit() (code int, log string) {
+	svc.t.Helper()
+	select {
+	case code = <-svc.done:
+		svc.done <- 0 // Stop has nothing to complain of
+	case <-time.After(Patience):
+		require.FailNow(svc.t, "service goes on", svc.log)
+	}
+	return code, svc.log.String()
 }
 
 func (svc *Service) get(path string) (int, string) {
@@ -292,17 +309,17 @@ type records struct {
 	byTopic map[string][]kafka.Record
 }
 
-func newRecords(t testing.TB, cfg kafka.Config, topics []string) *records {
+func newRecords(t testing.TB, cfg kafka.Config, topics []kafka.Topic) *records {
 	t.Helper()
 	rs := &records{byTopic: map[string][]kafka.Record{}}
 	consumer, err := sarama.NewConsumer(cfg.Brokers, cfg.Sarama())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = consumer.Close() })
 	for _, topic := range topics {
-		partitions, err := consumer.Partitions(topic)
+		partitions, err := consumer.Partitions(topic.Name)
 		require.NoError(t, err)
 		for _, p := range partitions {
-			pc, err := consumer.ConsumePartition(topic, p, sarama.OffsetOldest)
+			pc, err := consumer.ConsumePartition(topic.Name, p, sarama.OffsetOldest)
 			require.NoError(t, err)
 			t.Cleanup(pc.AsyncClose)
 			go func() {
@@ -310,7 +327,7 @@ func newRecords(t testing.TB, cfg kafka.Config, topics []string) *records {
 					msg, err := kafka.Marshaler{}.Unmarshal(m)
 					if r, ok := kafka.RecordOf(msg); ok && err == nil {
 						rs.mu.Lock()
-						rs.byTopic[topic] = append(rs.byTopic[topic], r)
+						rs.byTopic[topic.Name] = append(rs.byTopic[topic.Name], r)
 						rs.mu.Unlock()
 					}
 				}

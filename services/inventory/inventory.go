@@ -10,6 +10,7 @@ import (
 	inventoryapi "github.com/orderflow/orderflow/api/rest/inventory"
 	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/service"
 	"github.com/orderflow/orderflow/services/inventory/internal/rest"
 	"github.com/orderflow/orderflow/services/inventory/internal/stock"
@@ -29,6 +30,7 @@ func (Config) Defaults() map[string]string { return map[string]string{"HTTP_ADDR
 func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	a, err := app.New(ctx, rt, cfg.Base, cfg.Config, app.Options{
 		Source: "/orderflow/inventory", Key: "order_id", Validate: events.Validate, Migrations: store.Migrations(),
+		Topics: kafka.Topics(events.TopicsOf("inventory")),
 	})
 	if err != nil {
 		return err

@@ -9,20 +9,14 @@ import (
 
 	"github.com/orderflow/orderflow/api/events"
 	inventoryapi "github.com/orderflow/orderflow/api/rest/inventory"
-	"github.com/orderflow/orderflow/pkg/deadletter"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/testkit"
 	"github.com/orderflow/orderflow/services/inventory"
 )
 
-var topics = []string{
-	events.TopicInventoryCommands, events.TopicOrderConfirmed,
-	events.TopicInventoryReserved, events.TopicInventoryRejected, events.TopicInventoryReleased,
-	deadletter.Topic("inventory"), deadletter.RedriveTopic("inventory"),
-}
-
 func start(t *testing.T) (*testkit.Stack, *testkit.Service) {
 	t.Helper()
-	s := testkit.Start(t, topics...)
+	s := testkit.Start(t, kafka.Topics(events.TopicsOf("inventory")))
 	return s, testkit.Run(s, "inventory", inventory.Run)
 }
 

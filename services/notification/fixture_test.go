@@ -73,11 +73,7 @@ func embedded() map[string]string { return map[string]string{"REDIS_URL": "embed
 
 func start(t *testing.T, env map[string]string) *fixture {
 	t.Helper()
-	var topics []kafka.Topic
-	for _, topic := range events.Topics() {
-		topics = append(topics, kafka.Topic{Name: topic.Name, Partitions: int32(topic.Partitions), Replication: 1})
-	}
-	stack, err := devstack.Start(t.Context(), devstack.Config{Topics: topics})
+	stack, err := devstack.Start(t.Context(), devstack.Config{Topics: kafka.Topics(events.TopicsOf("notification"))})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, stack.Stop()) })
 	server := miniredis.RunT(t)

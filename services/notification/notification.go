@@ -7,6 +7,7 @@ package notification
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -67,6 +68,9 @@ func (c Config) Validate() []error {
 	if c.RedisURL == "" {
 		errs = append(errs, fmt.Errorf("REDIS_URL is empty, must be redis://[:password@]host:port[/db]"))
 	}
+	if c.App.ReplayGroup != "" {
+		errs = append(errs, errors.New("REPLAY_GROUP is set, must be empty for the notification service: customers follow its Redis streams, which a second instance would write to"))
+	}
 	within("NOTIFICATION_RETENTION", c.Retention, time.Minute, 87600*time.Hour)
 	count("FEED_MAX_ENTRIES", c.FeedMaxEntries, 1, 1_000_000)
 	if c.FeedExpiry != 0 {
@@ -119,6 +123,7 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	}
 	a, err := app.New(ctx, rt, cfg.Base, cfg.App, app.Options{
 		Source: "/orderflow/notification", Key: "order_id", Migrations: store.Migrations(),
+		Topics: kafka.Topics(events.TopicsOf("notification")),
 		Validate: func(typ string, data []byte) error {
 			if fanout.Internal(typ) {
 				return nil

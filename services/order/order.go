@@ -3,6 +3,7 @@ package order
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -13,6 +14,7 @@ import (
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/outbox"
 	"github.com/orderflow/orderflow/pkg/saga"
 	"github.com/orderflow/orderflow/pkg/service"
@@ -41,6 +43,9 @@ func (c Config) Validate() []error {
 	within("SAGA_STEP_DEADLINE", c.StepDeadline, 100*time.Millisecond, 24*time.Hour)
 	within("SAGA_UNDO_DEADLINE", c.UndoDeadline, 100*time.Millisecond, 24*time.Hour)
 	within("SAGA_TIMER_POLL", c.TimerPoll, 10*time.Millisecond, time.Minute)
+	if c.ReplayGroup != "" {
+		errs = append(errs, errors.New("REPLAY_GROUP is set, must be empty for the order service: orders begin with a request and not with a message, so no history makes them anew"))
+	}
 	return errs
 }
 
@@ -48,6 +53,7 @@ func (c Config) Validate() []error {
 func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	a, err := app.New(ctx, rt, cfg.Base, cfg.Config, app.Options{
 		Source: "/orderflow/order", Key: "order_id", Validate: events.Validate,
+		Topics:     kafka.Topics(events.TopicsOf("order")),
 		Migrations: store.Migrations(), Also: map[string]fs.FS{"saga": saga.Migrations},
 	})
 	if err != nil {

@@ -19,20 +19,10 @@ import (
 	"github.com/orderflow/orderflow/services/order"
 )
 
-// topics are all that the service writes to or reads from.
-var topics = []string{
-	events.TopicOrderCreated, events.TopicOrderConfirmed, events.TopicOrderCancelled,
-	events.TopicInventoryCommands, events.TopicPaymentCommands, events.TopicShippingCommands,
-	events.TopicInventoryReserved, events.TopicInventoryRejected, events.TopicInventoryReleased,
-	events.TopicPaymentCharged, events.TopicPaymentDeclined, events.TopicPaymentRefunded,
-	events.TopicShippingArranged, events.TopicShippingFailed, events.TopicShippingCancelled,
-	deadletter.Topic("order"), deadletter.RedriveTopic("order"),
-}
-
 // start runs the service; the test plays the participants.
 func start(t *testing.T, settings ...string) (*testkit.Stack, *testkit.Service) {
 	t.Helper()
-	s := testkit.Start(t, topics...)
+	s := testkit.Start(t, kafka.Topics(events.TopicsOf("order")))
 	return s, testkit.Run(s, "order", order.Run, settings...)
 }
 

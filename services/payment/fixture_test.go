@@ -10,6 +10,7 @@ import (
 	"github.com/orderflow/orderflow/api/events"
 	paymentapi "github.com/orderflow/orderflow/api/rest/payment"
 	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/testkit"
 	"github.com/orderflow/orderflow/services/payment"
 	"github.com/orderflow/orderflow/services/payment/internal/provider/sandbox"
@@ -34,8 +35,7 @@ var price = events.Money{Amount: 2500, Currency: "EUR"}
 
 func stack(t *testing.T) *testkit.Stack {
 	t.Helper()
-	return testkit.Start(t, events.TopicPaymentCommands, events.TopicPaymentCharged, events.TopicPaymentDeclined,
-		events.TopicPaymentRefunded, events.DeadLetterTopic(payment.Name), events.RedriveTopic(payment.Name))
+	return testkit.Start(t, kafka.Topics(events.TopicsOf(payment.Name)))
 }
 
 func start(t *testing.T, settings ...string) (*testkit.Stack, *testkit.Service) {

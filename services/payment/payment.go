@@ -16,6 +16,7 @@ import (
 	paymentapi "github.com/orderflow/orderflow/api/rest/payment"
 	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/service"
 	"github.com/orderflow/orderflow/services/payment/internal/payments"
 	"github.com/orderflow/orderflow/services/payment/internal/provider/remote"
@@ -62,6 +63,9 @@ func (c Config) Validate() []error {
 	default:
 		wrong("PAYMENT_PROVIDER is %q, must be sandbox or http", c.Provider)
 	}
+	if c.App.ReplayGroup != "" && c.Provider != providerSandbox {
+		wrong("REPLAY_GROUP is set, must be empty unless PAYMENT_PROVIDER is sandbox: history would ask the provider for money again")
+	}
 	if c.Timeout < 10*time.Millisecond || c.Timeout > time.Minute {
 		wrong("PAYMENT_PROVIDER_TIMEOUT is %s, must be from 10ms to 1m", c.Timeout)
 	}
@@ -81,6 +85,7 @@ const backoff = 200 * time.Millisecond
 func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	a, err := app.New(ctx, rt, cfg.Base, cfg.App, app.Options{
 		Source: "/orderflow/payment", Key: "order_id", Validate: events.Validate,
+		Topics:     kafka.Topics(events.TopicsOf(Name)),
 		Migrations: store.Migrations(), Also: map[string]fs.FS{"sandbox": sandbox.Migrations()},
 	})
 	if err != nil {

@@ -310,7 +310,7 @@ func TestConfigurationMistakesAreListedAtOnce(t *testing.T) {
 	code := service.Run(t.Context(), payment.Name, service.Process{
 		Environ: []string{
 			"PAYMENT_PROVIDER=bank", "PAYMENT_PROVIDER_TIMEOUT=1h", "PAYMENT_PROVIDER_ATTEMPTS=0", "PAYMENT_SANDBOX_SLOW=-1s",
-			"CONSUMER_MAX_ATTEMPTS=many",
+			"CONSUMER_MAX_ATTEMPTS=many", "REPLAY_GROUP=payment.replay",
 		},
 		Stdout: &out, Stderr: &out,
 	}, payment.Run)
@@ -318,7 +318,7 @@ func TestConfigurationMistakesAreListedAtOnce(t *testing.T) {
 	for _, want := range []string{
 		"KAFKA_BROKERS is not set", "DATABASE_URL is not set", `PAYMENT_PROVIDER is "bank", must be sandbox or http`,
 		"PAYMENT_PROVIDER_TIMEOUT is 1h0m0s, must be from 10ms to 1m", "PAYMENT_PROVIDER_ATTEMPTS is 0", "PAYMENT_SANDBOX_SLOW is -1s",
-		`CONSUMER_MAX_ATTEMPTS is "many"`,
+		`CONSUMER_MAX_ATTEMPTS is "many"`, "REPLAY_GROUP is set, must be empty unless PAYMENT_PROVIDER is sandbox",
 	} {
 		require.Contains(t, out.String(), want)
 	}

@@ -12,6 +12,7 @@ import (
 	shippingapi "github.com/orderflow/orderflow/api/rest/shipping"
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/testkit"
 	"github.com/orderflow/orderflow/services/shipping"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier/sandbox"
@@ -34,8 +35,7 @@ const (
 
 func stack(t *testing.T) *testkit.Stack {
 	t.Helper()
-	return testkit.Start(t, events.TopicShippingCommands, events.TopicShippingArranged, events.TopicShippingFailed,
-		events.TopicShippingCancelled, events.DeadLetterTopic(shipping.Name), events.RedriveTopic(shipping.Name))
+	return testkit.Start(t, kafka.Topics(events.TopicsOf(shipping.Name)))
 }
 
 func start(t *testing.T, settings ...string) (*testkit.Stack, *testkit.Service) {

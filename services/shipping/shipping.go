@@ -16,6 +16,7 @@ import (
 	shippingapi "github.com/orderflow/orderflow/api/rest/shipping"
 	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/service"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier/remote"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier/sandbox"
@@ -62,6 +63,9 @@ func (c Config) Validate() []error {
 	default:
 		wrong("CARRIER is %q, must be sandbox or http", c.Carrier)
 	}
+	if c.App.ReplayGroup != "" && c.Carrier != carrierSandbox {
+		wrong("REPLAY_GROUP is set, must be empty unless CARRIER is sandbox: history would ask the carrier for parcels again")
+	}
 	if c.Timeout < 10*time.Millisecond || c.Timeout > time.Minute {
 		wrong("CARRIER_TIMEOUT is %s, must be from 10ms to 1m", c.Timeout)
 	}
@@ -81,6 +85,7 @@ const backoff = 200 * time.Millisecond
 func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	a, err := app.New(ctx, rt, cfg.Base, cfg.App, app.Options{
 		Source: "/orderflow/shipping", Key: "order_id", Validate: events.Validate,
+		Topics:     kafka.Topics(events.TopicsOf(Name)),
 		Migrations: store.Migrations(), Also: map[string]fs.FS{"sandbox": sandbox.Migrations()},
 	})
 	if err != nil {

@@ -310,6 +310,7 @@ func TestConfigurationMistakesAreListedAtOnce(t *testing.T) {
 	code := service.Run(t.Context(), shipping.Name, service.Process{
 		Environ: []string{
 			"CARRIER=bank", "CARRIER_TIMEOUT=1h", "CARRIER_ATTEMPTS=0", "CARRIER_SANDBOX_SLOW=-1s", "CONSUMER_MAX_ATTEMPTS=many",
+			"REPLAY_GROUP=shipping.replay",
 		},
 		Stdout: &out, Stderr: &out,
 	}, shipping.Run)
@@ -317,7 +318,7 @@ func TestConfigurationMistakesAreListedAtOnce(t *testing.T) {
 	for _, want := range []string{
 		"KAFKA_BROKERS is not set", "DATABASE_URL is not set", `CARRIER is "bank", must be sandbox or http`,
 		"CARRIER_TIMEOUT is 1h0m0s, must be from 10ms to 1m", "CARRIER_ATTEMPTS is 0", "CARRIER_SANDBOX_SLOW is -1s",
-		`CONSUMER_MAX_ATTEMPTS is "many"`,
+		`CONSUMER_MAX_ATTEMPTS is "many"`, "REPLAY_GROUP is set, must be empty unless CARRIER is sandbox",
 	} {
 		require.Contains(t, out.String(), want)
 	}

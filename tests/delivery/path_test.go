@@ -26,7 +26,7 @@ func TestPathRelay(t *testing.T) {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
 			p := newProcess(t, "relay", kafka.EffectivelyOnce)
-			// In this order: there is nothing to send before it is published.
+			// In this order: a row that is not there may not be there yet.
 			sent := func() bool { return p.effects(t)["published"] == 1 && p.unsent(t) == 0 }
 			if want.killed {
 				p.dies(t, fault)

@@ -113,11 +113,11 @@ func TestTransformRebalance(t *testing.T) {
 	records()
 	a := admin(t)
 	eventually(t, "all are transformed", func() bool {
-		lags, err := a.Lag(t.Context(), p.Group)
+		commits, err := a.Commits(t.Context(), p.Group, p.Topic)
 		require.NoError(t, err)
 		var sum int64
-		for _, l := range lags {
-			sum += max(0, l.Committed)
+		for _, c := range commits {
+			sum += c.Offset
 		}
 		return sum == n
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,7 +39,13 @@ func TestOperatorsCommands(t *testing.T) {
 	o := c.Buy()
 	shop.Confirmed(t, o)
 	require.Contains(t, orderctl(0, "order", "timeline", o.OrderID), "finished: completed")
-	require.Contains(t, orderctl(0, "story", o.OrderID), "order.confirmed")
+	// The order is confirmed a moment before that stands in a topic.
+	shop.Eventually(t, func(context.Context) error {
+		if told := orderctl(0, "story", o.OrderID); !strings.Contains(told, "order.confirmed") {
+			return fmt.Errorf("the story has no order.confirmed yet: %s", told)
+		}
+		return nil
+	})
 
 	placed, err := system.Topics.Send(message("inventory.commands", "inventory.reserve", c.NewID("nobody"), `no JSON`))
 	require.NoError(t, err)

@@ -9,20 +9,28 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/orderflow/orderflow/api/events"
 )
 
 // commands are the command line; each command has a file of its own.
 type commands struct {
 	Up     upCmd     `cmd:"" help:"Run a whole system on this machine until Ctrl-C."`
+	Down   downCmd   `cmd:"" help:"Stop the system that 'up' runs."`
+	Reset  resetCmd  `cmd:"" help:"Stop the system that 'up' runs, and remove its data."`
+	Kafka  kafkaCmd  `cmd:"" help:"Run one of Kafka's own command-line tools."`
 	Run    runCmd    `cmd:"" help:"Run a command against a system of its own, which goes when the command ends."`
 	Demo   demoCmd   `cmd:"" help:"Show everything at work on a system of its own, and hold it against what should happen."`
+	Lag    lagCmd    `cmd:"" help:"Show how far the consumer groups are behind, and what to do about it."`
+	Replay replayCmd `cmd:"" help:"Have a service read a topic's history again, beside the live one or in it."`
 	DLQ    dlqCmd    `cmd:"" name:"dlq" help:"List, show, redrive and discard dead letters."`
 	Order  orderCmd  `cmd:"" help:"Look at orders."`
 	Story  storyCmd  `cmd:"" help:"Tell an order's whole story from the topics alone, and check it."`
-	Topics topicsCmd `cmd:"" help:"Create and list Kafka's topics."`
+	Topics topicsCmd `cmd:"" help:"Hold Kafka's topics against topics.yaml, and make them so."`
 }
 
 // console is where a command writes: results to out, everything else to err.
@@ -49,6 +57,7 @@ func run(args []string, c console) int {
 		kong.Name("orderctl"), kong.Description("Runs and operates Orderflow."),
 		kong.Writers(c.out, c.err), kong.Exit(func(n int) { exited, code = true, n }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c),
+		kong.Vars{"environments": strings.Join(events.Environments(), ",")},
 	)
 	if err != nil {
 		say(c.err, "orderctl: %s\n", err)

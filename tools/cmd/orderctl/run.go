@@ -15,13 +15,15 @@ import (
 // killAfter is how long a command may take to end after it was asked to.
 const killAfter = 10 * time.Second
 
-// runCmd runs a command that finds a fresh system by environment variables: ORDER_URL and the like, KAFKA_BROKERS,
-// REDIS_URL, and ORDERCTL, the path of this program.
+// runCmd runs a command that finds a fresh system by environment variables: those of stack.Env, ORDERCTL, the path of
+// this program, and CONTROL_URL, where it can have services and servers killed and restarted.
 type runCmd struct {
-	Bin     string   `help:"Folder of the services' binaries; by default orderctl's own." type:"path"`
-	Keep    bool     `help:"Keep the temporary folder with databases and logs; it is kept anyway when something fails."`
-	Set     []string `help:"A setting for every service, or with 'service:' in front for one." placeholder:"[SERVICE:]NAME=VALUE" sep:"none"`
-	Command []string `arg:"" passthrough:"" help:"The command and its arguments."`
+	stackFlags  `embed:""`
+	Bin         string   `help:"Folder of the services' binaries; by default orderctl's own." type:"path"`
+	ServersOnly bool     `help:"Run no services: Kafka with its topics, Redis, and what else the stack has."`
+	Keep        bool     `help:"Keep the temporary folder with databases and logs; it is kept anyway when something fails."`
+	Set         []string `help:"A setting for every service, or with 'service:' in front for one." placeholder:"[SERVICE:]NAME=VALUE" sep:"none"`
+	Command     []string `arg:"" passthrough:"" help:"The command and its arguments."`
 }
 
 // Run returns what the command ended with.
@@ -32,10 +34,6 @@ func (r runCmd) Run(ctx context.Context, c console) (err error) {
 	if len(r.Command) == 0 {
 		return errors.New("no command to run")
 	}
-	bin, err := binFolder(r.Bin)
-	if err != nil {
-		return err
-	}
 	env, err := settings(r.Set)
 	if err != nil {
 		return err
@@ -44,28 +42,33 @@ func (r runCmd) Run(ctx context.Context, c console) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "orderflow-")
+	dir, err := r.tempDir()
 	if err != nil {
 		return err
 	}
-	defer func() {
-		// A folder in which nothing was made is of no use to anybody: Remove takes only an empty one.
-		if (err != nil || r.Keep) && os.Remove(dir) != nil {
-			say(c.err, "orderctl: databases and logs are kept in %s\n", dir)
-			return
-		}
-		err = errors.Join(err, os.RemoveAll(dir))
-	}()
-	s, err := stack.Start(ctx, stack.Options{Bin: bin, Dir: dir, Env: env})
+	defer func() { err = errors.Join(err, removeDir(c, dir, err != nil || r.Keep)) }()
+	opts, err := r.options(r.Bin, dir, env)
 	if err != nil {
 		return err
 	}
-	err = r.command(ctx, append(s.Env(), "ORDERCTL="+self))
-	return errors.Join(err, died(s), s.Stop(context.WithoutCancel(ctx)))
+	if r.ServersOnly {
+		opts.Services = []string{}
+	}
+	s, err := stack.Start(ctx, opts)
+	if err != nil {
+		return err
+	}
+	control, err := serveControl(ctx, s)
+	if err != nil {
+		return errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
+	}
+	err = execute(ctx, r.Command, append(s.Env(), "ORDERCTL="+self, "CONTROL_URL="+control.url))
+	return errors.Join(err, died(s), control.close(), s.Stop(context.WithoutCancel(ctx)))
 }
 
-func (r runCmd) command(ctx context.Context, env []string) error {
-	cmd := exec.CommandContext(ctx, r.Command[0], r.Command[1:]...)
+// execute runs a program with more environment, and hands on its exit code.
+func execute(ctx context.Context, command, env []string) error {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// It ends as it likes before it is killed: it may have things of its own to stop.
@@ -77,18 +80,18 @@ func (r runCmd) command(ctx context.Context, env []string) error {
 		return exitError(exit.ExitCode())
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.Command[0], err)
+		return fmt.Errorf("%s: %w", command[0], err)
 	}
 	return nil
 }
 
-// died names every service that went down while the command ran: the command may not have noticed.
+// died names everything that went down while the command ran: the command may not have noticed.
 func died(s *stack.Stack) error {
 	var errs []error
 	for {
 		select {
 		case exit := <-s.Exits():
-			errs = append(errs, fmt.Errorf("%s went down (%s); its log ends:\n%s", exit.Service, exit.State, exit.Log))
+			errs = append(errs, fmt.Errorf("%s went down (%s); its log ends:\n%s", exit.Name, exit.State, exit.Log))
 		default:
 			return errors.Join(errs...)
 		}

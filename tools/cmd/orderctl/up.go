@@ -10,39 +10,50 @@ import (
 	"time"
 
 	"github.com/orderflow/orderflow/tools/client"
+	"github.com/orderflow/orderflow/tools/internal/loopback"
 	"github.com/orderflow/orderflow/tools/internal/stack"
 )
 
-// upCmd runs a system until it is told to stop. A service that goes down is started again, as whatever runs services
+// upCmd runs a system until it is told to stop. A service or server that goes down is started again, as whatever runs services
 // in production does.
 type upCmd struct {
-	Dir       string   `help:"Folder of databases, the broker's files and logs; what is in it is gone on with." default:".data" type:"path"`
-	Bin       string   `help:"Folder of the services' binaries; by default orderctl's own." type:"path"`
-	BasePort  int      `help:"Port of the order service; the other services follow." default:"8080"`
-	KafkaPort int      `help:"Port of Kafka." default:"19092"`
-	RedisPort int      `help:"Port of Redis." default:"16379"`
-	Set       []string `help:"A setting for every service, or with 'service:' in front for one." placeholder:"[SERVICE:]NAME=VALUE" sep:"none"`
+	stackFlags   `embed:""`
+	Dir          string   `help:"Folder of databases, the servers' files and logs; what is in it is gone on with. Default: .data/embedded, or 'up' in --native-dir." type:"path"`
+	Bin          string   `help:"Folder of the services' binaries; by default orderctl's own." type:"path"`
+	BasePort     int      `help:"Port of the order service; the other services follow." default:"8080"`
+	KafkaPort    int      `help:"Port of Kafka; further brokers follow." default:"19092"`
+	RedisPort    int      `help:"Port of Redis." default:"16379"`
+	PostgresPort int      `help:"Port of PostgreSQL, of the native stack." default:"15432"`
+	Set          []string `help:"A setting for every service, or with 'service:' in front for one." placeholder:"[SERVICE:]NAME=VALUE" sep:"none"`
 }
 
-// Run blocks until ctx ends.
+// Run blocks until ctx ends. When such a system is running already, it says so and leaves it alone.
 func (u upCmd) Run(ctx context.Context, c console) error {
-	bin, err := binFolder(u.Bin)
-	if err != nil {
-		return err
-	}
 	env, err := settings(u.Set)
 	if err != nil {
 		return err
 	}
+	if u.Dir == "" {
+		u.Dir = u.dir()
+	}
+	opts, err := u.options(u.Bin, u.Dir, env)
+	if err != nil {
+		return err
+	}
+	opts.BasePort, opts.KafkaPort, opts.RedisPort = u.BasePort, u.KafkaPort, u.RedisPort
+	opts.Logger = slog.New(slog.NewTextHandler(c.err, nil))
+	if u.Stack == "native" {
+		opts.PostgresPort = u.PostgresPort
+	}
 	began := time.Now()
-	s, err := stack.Start(ctx, stack.Options{
-		Bin: bin, Dir: u.Dir, BasePort: u.BasePort, KafkaPort: u.KafkaPort, RedisPort: u.RedisPort, Env: env,
-		Logger: slog.New(slog.NewTextHandler(c.err, nil)),
-	})
-	var taken *stack.PortTaken
+	s, err := stack.Start(ctx, opts)
+	var taken *loopback.PortTaken
 	switch {
+	case errors.Is(err, stack.ErrRunning):
+		say(c.out, "%s. `make down` stops it.\n", err)
+		return nil
 	case errors.As(err, &taken):
-		return fmt.Errorf("%w\nstop what listens there, or choose other ports with --base-port, --kafka-port and --redis-port", err)
+		return fmt.Errorf("%w\nstop what listens there, or choose other ports with --base-port, --kafka-port, --redis-port and --postgres-port", err)
 	case err != nil:
 		return err
 	}
@@ -66,11 +77,11 @@ func (upCmd) watch(ctx context.Context, c console, s *stack.Stack) error {
 		case <-ctx.Done():
 			return nil
 		case exit := <-s.Exits():
-			say(c.err, "%s went down (%s); its log ends:\n%s\n", exit.Service, exit.State, exit.Log)
-			if err := s.Restart(ctx, exit.Service); err != nil && ctx.Err() == nil {
+			say(c.err, "%s went down (%s); its log ends:\n%s\n", exit.Name, exit.State, exit.Log)
+			if err := s.Restart(ctx, exit.Name); err != nil && ctx.Err() == nil {
 				return err
 			}
-			say(c.err, "%s was started again.\n", exit.Service)
+			say(c.err, "%s was started again.\n", exit.Name)
 		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,8 +26,8 @@ const (
 	booksTimeout = 20 * time.Second
 )
 
-// settings make what takes long in production short enough to watch.
-func settings() map[string][]string {
+// Settings make what takes long in production short enough to watch.
+func Settings() map[string][]string {
 	return map[string][]string{
 		"":         {"CONSUMER_BACKOFF_INITIAL=50ms", "CONSUMER_BACKOFF_MAX=400ms", "LOG_LEVEL=info"},
 		"order":    {"SAGA_STEP_DEADLINE=6s", "SAGA_UNDO_DEADLINE=4s", "SAGA_TIMER_POLL=100ms"},
@@ -38,8 +38,8 @@ func settings() map[string][]string {
 
 // Config is a run as it should be.
 type Config struct {
-	// Bin is the folder of the services' binaries.
-	Bin string
+	// Stack is the system to run, with Settings for its services.
+	Stack stack.Options
 	// Orders is how many mixed orders are placed at once.
 	Orders int
 	// Seed makes the random choices.
@@ -65,25 +65,8 @@ func Run(caller context.Context, cfg Config) (report Report, err error) {
 	ctx, cancel := context.WithTimeout(caller, runTimeout)
 	defer cancel()
 	s := &show{cfg: cfg, began: time.Now(), report: Report{Seed: cfg.Seed}}
-	dir, err := os.MkdirTemp("", "orderflow-demo-")
-	if err != nil {
-		return s.report, err
-	}
-	defer func() {
-		if caller.Err() != nil {
-			// Whatever failed, failed because of this.
-			err = errors.Join(errors.New("interrupted"), os.RemoveAll(dir))
-			return
-		}
-		if err != nil || !report.OK {
-			cfg.Progress("databases and logs are kept in %s", dir)
-			return
-		}
-		err = os.RemoveAll(dir)
-	}()
-
 	cfg.Progress("starting Kafka, Redis and six services")
-	if s.stack, err = stack.Start(ctx, stack.Options{Bin: cfg.Bin, Dir: dir, Env: settings()}); err != nil {
+	if s.stack, err = stack.Start(ctx, cfg.Stack); err != nil {
 		return s.report, err
 	}
 	defer func() {
@@ -146,7 +129,7 @@ func (s *show) perform(ctx context.Context) error {
 	calm.Wait()
 	s.duplicate(ctx)
 
-	s.cfg.Progress("%d mixed orders at once, and SIGKILL to %s in the middle", s.cfg.Orders, crashed)
+	s.cfg.Progress("%d mixed orders at once, and SIGKILL to %s in the middle", s.cfg.Orders, strings.Join(s.victims(), " and "))
 	s.load(ctx, rand.New(rand.NewPCG(s.cfg.Seed, 1)))
 	s.cfg.Progress("waiting for the silent participants' deadlines")
 	all.Wait()
@@ -193,7 +176,7 @@ func (s *show) unexpectedExits() {
 	for {
 		select {
 		case exit := <-s.stack.Exits():
-			s.fail("%s went down (%s); its log ends:\n%s", exit.Service, exit.State, exit.Log)
+			s.fail("%s went down (%s); its log ends:\n%s", exit.Name, exit.State, exit.Log)
 		default:
 			return
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +19,8 @@ import (
 )
 
 const (
-	// crashed is the service that is killed in the middle of the load.
-	crashed = "payment"
+	// crashedService is killed in the middle of the load, and so is crashedBroker where others can take its place.
+	crashedService, crashedBroker = "payment", "kafka-2"
 	// clients is how many customers order at once.
 	clients = 24
 	// shops is how many customers there are.
@@ -82,7 +84,11 @@ func (s *show) load(ctx context.Context, r *rand.Rand) {
 			}
 		})
 	}
-	operator.Go(func() { s.crash(ctx, half, everything, &placed) })
+	victims := s.victims()
+	s.report.Crashes = make([]Crash, len(victims))
+	for i, name := range victims {
+		operator.Go(func() { s.report.Crashes[i] = s.crash(ctx, name, half, everything, &placed) })
+	}
 	for i := range orders {
 		next <- i
 	}
@@ -91,7 +97,7 @@ func (s *show) load(ctx context.Context, r *rand.Rand) {
 	s.report.Load = Load{Orders: len(orders), Placed: time.Since(began).Seconds(), Cancelled: map[string]int{}}
 	close(everything)
 	operator.Wait()
-	s.cfg.Progress("%s is back after %.1f s; waiting for every order to end", crashed, s.report.Crash.Down)
+	s.cfg.Progress("%s is back; waiting for every order to end", strings.Join(victims, " and "))
 	s.endings(ctx, orders, ids)
 	s.report.Load.Ended = time.Since(began).Seconds()
 }
@@ -113,24 +119,33 @@ func (s *show) put(ctx context.Context, m mixed) string {
 	return o.OrderID
 }
 
-// crash kills a service when half of the orders are placed, and starts it again when all are.
-func (s *show) crash(ctx context.Context, half, everything <-chan struct{}, placed *atomic.Int64) {
+// victims are what is killed in the middle of the load.
+func (s *show) victims() []string {
+	if slices.Contains(s.stack.Servers(), crashedBroker) {
+		return []string{crashedService, crashedBroker}
+	}
+	return []string{crashedService}
+}
+
+// crash kills a service or a server when half of the orders are placed, and starts it again when all are.
+func (s *show) crash(ctx context.Context, name string, half, everything <-chan struct{}, placed *atomic.Int64) Crash {
 	select {
 	case <-half:
 	case <-everything: // there was no half to wait for
 	}
-	s.report.Crash = Crash{Service: crashed, After: int(placed.Load())}
+	c := Crash{Name: name, After: int(placed.Load())}
 	down := time.Now()
-	if err := s.stack.Kill(crashed); err != nil {
-		s.fail("kill %s: %s", crashed, err)
-		return
+	if err := s.stack.Kill(name); err != nil {
+		s.fail("kill %s: %s", name, err)
+		return c
 	}
 	<-everything
-	if err := s.stack.Restart(ctx, crashed); err != nil {
-		s.fail("start %s again: %s", crashed, err)
-		return
+	if err := s.stack.Restart(ctx, name); err != nil {
+		s.fail("start %s again: %s", name, err)
+		return c
 	}
-	s.report.Crash.Down, s.report.Crash.OK = time.Since(down).Seconds(), true
+	c.Down, c.OK = time.Since(down).Seconds(), true
+	return c
 }
 
 // endings waits for every order and holds its end against what it should be.

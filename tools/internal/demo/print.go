@@ -76,7 +76,9 @@ func (p printer) disturbances(r Report) {
 	}
 	p.check(l.Confirmed+total == l.Orders, "%d mixed orders placed within %.1f s and ended after %.1f s: %d confirmed, %d cancelled (%s)",
 		l.Orders, l.Placed, l.Ended, l.Confirmed, total, strings.Join(reasons, ", "))
-	p.check(r.Crash.OK, "%s was killed with SIGKILL after %d of them and was back %.1f s later", r.Crash.Service, r.Crash.After, r.Crash.Down)
+	for _, c := range r.Crashes {
+		p.check(c.OK, "%s was killed with SIGKILL after %d of them and was back %.1f s later", c.Name, c.After, c.Down)
+	}
 	if l.TimedOut > 0 {
 		p.line("      %d orders met their deadline meanwhile and were cancelled, as they should be", l.TimedOut)
 	}

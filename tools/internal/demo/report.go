@@ -17,7 +17,7 @@ type Report struct {
 
 	Scenarios   []Scenario  `json:"scenarios"`
 	Load        Load        `json:"load"`
-	Crash       Crash       `json:"crash"`
+	Crashes     []Crash     `json:"crashes"`
 	Poison      Poison      `json:"poison"`
 	Duplicate   Duplicate   `json:"duplicate"`
 	Live        Live        `json:"live"`
@@ -56,9 +56,9 @@ type Load struct {
 	TimedOut int `json:"timed_out"`
 }
 
-// Crash is the service that was killed in the middle of the load.
+// Crash is a service or a server that was killed in the middle of the load.
 type Crash struct {
-	Service string `json:"service"`
+	Name string `json:"name"`
 	// After is how many orders had been placed by then; Down is how long it was away.
 	After int     `json:"after_orders"`
 	Down  float64 `json:"down_seconds"`

@@ -5,20 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/orderflow/orderflow/api/events"
-	"github.com/orderflow/orderflow/pkg/devstack"
-	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/tools/client"
+	"github.com/orderflow/orderflow/tools/internal/loopback"
+	"github.com/orderflow/orderflow/tools/internal/process"
 )
 
 // Options is a stack as it should be.
@@ -29,26 +26,39 @@ type Options struct {
 	Dir string
 	// LogDir is where each service's log goes; empty means Dir/logs. A log is appended to.
 	LogDir string
-	// Services are the ones to run; nil means all six.
+	// Services are the ones to run; nil means all six, an empty list none: then it is the servers alone.
 	Services []string
+	// Native has Apache Kafka, Redis and PostgreSQL run instead of the embedded servers; nil means embedded.
+	Native *Native
 	// BasePort is the port of the first service, the others follow; 0 takes free ones.
 	BasePort int
-	// KafkaPort and RedisPort are ports on 127.0.0.1; 0 takes free ones.
-	KafkaPort, RedisPort int
+	// KafkaPort, RedisPort and PostgresPort are ports on 127.0.0.1; 0 takes free ones.
+	KafkaPort, RedisPort, PostgresPort int
 	// Env are settings of a service ("NAME=value") by its name, those under "" are every service's. They go over this
 	// process's own environment, which the services inherit.
 	Env map[string][]string
-	// ReadyTimeout is how long a service may take to become ready; 0 means a minute.
+	// ReadyTimeout is how long a service or a server may take to become ready; 0 means a minute.
 	ReadyTimeout time.Duration
-	// StopTimeout is how long a service may take to stop before it is killed; 0 means 20 s.
+	// StopTimeout is how long one may take to stop before it is killed; 0 means 20 s.
 	StopTimeout time.Duration
 	// Logger hears what the embedded servers cannot return; nil means nobody.
 	Logger *slog.Logger
 }
 
-// Exit is a service that went down without being told to.
+// afterCrash is how long what a crash left behind may take to be gone.
+const afterCrash = 5 * time.Second
+
+// Native says how the native servers run.
+type Native struct {
+	// Libs is the folder of Kafka's jars.
+	Libs string
+	// Brokers is the number of Kafka nodes: 1 or 3.
+	Brokers int
+}
+
+// Exit is a service or a server that went down without being told to.
 type Exit struct {
-	Service string
+	Name string
 	// State says how: "exit status 1", "signal: killed".
 	State string
 	// Log are the last lines of its log.
@@ -58,24 +68,22 @@ type Exit struct {
 // Stack is a running system. Its methods may be called from several goroutines.
 type Stack struct {
 	opts     Options
-	dev      *devstack.Stack
+	lock     *os.File
+	servers  servers
 	http     *http.Client
-	services map[string]*process
+	services map[string]*service
 	exits    chan Exit
-	watchers sync.WaitGroup
+}
+
+// service is a process with its address.
+type service struct {
+	*process.Process
+	addr string
 }
 
 // Start starts everything and returns when every service is ready. On an error nothing is left running.
 func Start(ctx context.Context, opts Options) (_ *Stack, err error) {
 	if opts, err = opts.withDefaults(); err != nil {
-		return nil, err
-	}
-	ports, err := opts.ports()
-	if err != nil {
-		return nil, err
-	}
-	binaries, err := opts.binaries()
-	if err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{opts.Dir, opts.LogDir} {
@@ -84,46 +92,49 @@ func Start(ctx context.Context, opts Options) (_ *Stack, err error) {
 		}
 	}
 	s := &Stack{
-		opts: opts, http: &http.Client{Timeout: 3 * time.Second}, services: map[string]*process{},
+		opts: opts, http: &http.Client{Timeout: 3 * time.Second}, services: map[string]*service{},
 		exits: make(chan Exit, 16),
+	}
+	var crashed bool
+	if s.lock, crashed, err = take(opts.Dir); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			// Without asking: a service that is half way up has nothing to finish, and its complaints would hide the cause.
 			for _, p := range s.services {
-				err = errors.Join(err, p.kill())
+				err = errors.Join(err, p.Kill())
 			}
 			err = errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
 		}
 	}()
-	s.dev, err = devstack.Start(ctx, devstack.Config{
-		Dir: filepath.Join(opts.Dir, "broker"), KafkaPort: opts.KafkaPort, RedisPort: opts.RedisPort,
-		Topics: Topics(1), Logger: opts.Logger,
-	})
+	ports, err := opts.ports()
+	// What was killed with a stack that crashed needs a moment to go.
+	for end := time.Now().Add(afterCrash); crashed && err != nil && time.Now().Before(end); ports, err = opts.ports() {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(afterCrash / 50):
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range opts.Services {
-		s.services[name] = &process{
-			name: name, binary: binaries[name], addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[name])),
-			logPath: filepath.Join(opts.LogDir, name+".log"), stopTimeout: opts.StopTimeout,
-			exited: func(state, log string) { s.report(Exit{Service: name, State: state, Log: log}) },
-		}
-		s.services[name].env = s.serviceEnv(name)
+	binaries, err := opts.binaries()
+	if err != nil {
+		return nil, err
+	}
+	if s.servers, err = s.startServers(ctx); err != nil {
+		return nil, err
+	}
+	for i, name := range opts.Services {
+		addr := loopback.Address(ports[i])
+		s.services[name] = &service{addr: addr, Process: process.New(process.Config{
+			Name: name, Path: binaries[name], Env: s.serviceEnv(name, addr), Log: s.LogPath(name), StopTimeout: opts.StopTimeout,
+			Exited: func(state, log string) { s.report(name, state, log) },
+		})}
 	}
 	return s, s.startAll(ctx)
-}
-
-// Topics are all of topics.yaml, as a cluster of so many brokers can hold them.
-func Topics(brokers int) []kafka.Topic {
-	var topics []kafka.Topic
-	for _, t := range events.Topics() {
-		t = t.On(brokers)
-		topics = append(topics, kafka.Topic{
-			Name: t.Name, Partitions: int32(t.Partitions), Replication: int16(t.Replication), Configs: t.Configs(),
-		})
-	}
-	return topics
 }
 
 // startAll starts the services side by side; the first that fails ends the wait for the others.
@@ -142,33 +153,44 @@ func (s *Stack) startAll(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Restart starts a service, after stopping it if it is up, and returns when it is ready.
+// Restart starts a service or a server, after stopping it if it is up, and returns when it is ready.
 func (s *Stack) Restart(ctx context.Context, name string) error {
-	p, err := s.find(name)
+	p, ok := s.services[name]
+	if !ok {
+		return s.server(name, func() error { return s.servers.Restart(ctx, name) })
+	}
+	if err := p.Stop(ctx); err != nil {
+		return err
+	}
+	life, err := p.Start()
 	if err != nil {
 		return err
 	}
-	if err := p.stop(ctx); err != nil {
-		return err
-	}
-	life, err := p.start(&s.watchers)
-	if err != nil {
-		return err
-	}
-	return s.waitReady(ctx, p, life)
+	ctx, cancel := context.WithTimeout(ctx, s.opts.ReadyTimeout)
+	defer cancel()
+	return p.WaitReady(ctx, life, func(ctx context.Context) error { return s.ask(ctx, p.addr) })
 }
 
-// Kill ends a service with SIGKILL and returns when it is gone. One that is down stays down.
+// Kill ends a service or a server with SIGKILL and returns when it is gone. One that is down stays down.
 func (s *Stack) Kill(name string) error {
-	p, err := s.find(name)
-	if err != nil {
-		return err
+	p, ok := s.services[name]
+	if !ok {
+		return s.server(name, func() error { return s.servers.Kill(name) })
 	}
-	return p.kill()
+	return p.Kill()
 }
 
-// Exits reports services that went down without being told to. It holds a few reports; more are dropped while nobody
-// reads.
+// server calls fn if there is a server of that name.
+func (s *Stack) server(name string, fn func() error) error {
+	if !slices.Contains(s.servers.Names(), name) {
+		return fmt.Errorf("there is no service or server %q, must be one of %s",
+			name, strings.Join(slices.Concat(s.opts.Services, s.servers.Names()), ", "))
+	}
+	return fn()
+}
+
+// Exits reports services and servers that went down without being told to. It holds a few reports; more are dropped
+// while nobody reads.
 func (s *Stack) Exits() <-chan Exit { return s.exits }
 
 // URL is a service's base URL, empty for one that the stack does not run.
@@ -180,70 +202,85 @@ func (s *Stack) URL(name string) string {
 }
 
 // Brokers are Kafka's addresses.
-func (s *Stack) Brokers() []string { return s.dev.Brokers() }
+func (s *Stack) Brokers() []string { return s.servers.Brokers() }
+
+// Servers are the names of the servers that Kill and Restart take besides services: none of the embedded ones.
+func (s *Stack) Servers() []string { return s.servers.Names() }
 
 // RedisURL is Redis's address.
-func (s *Stack) RedisURL() string { return s.dev.RedisURL() }
+func (s *Stack) RedisURL() string { return s.servers.RedisURL() }
 
-// LogPath is the file with a service's log.
+// LogPath is the file with a service's or a server's log.
 func (s *Stack) LogPath(name string) string { return filepath.Join(s.opts.LogDir, name+".log") }
 
-// Env are the variables, "NAME=value", by which programs find the stack: ORDER_URL and the like, KAFKA_BROKERS, REDIS_URL.
+// Env are the variables, "NAME=value", by which programs find the stack: ORDER_URL and the like, KAFKA_BROKERS,
+// REDIS_URL, and on native servers POSTGRES_URL, with the superuser's login, and KAFKA_LIBS, Kafka's jars.
 func (s *Stack) Env() []string {
-	env := s.brokerEnv()
+	env := slices.Concat(s.brokerEnv(), s.servers.Env())
 	for _, name := range s.opts.Services {
 		env = append(env, client.Variable(name)+"="+s.URL(name))
 	}
 	return env
 }
 
-// Stop stops the services as they stop in production, then the broker and Redis. What has not stopped in time, or when
-// ctx ends, is killed and named in the error. It may be called more than once.
+// Stop stops the services as they stop in production, then the servers. What has not stopped in time, or when ctx
+// ends, is killed and named in the error. It may be called more than once.
 func (s *Stack) Stop(ctx context.Context) error {
-	errs := make([]error, len(s.opts.Services)+1)
+	errs := make([]error, len(s.opts.Services)+2)
 	var wg sync.WaitGroup
 	for i, name := range s.opts.Services {
 		if p, ok := s.services[name]; ok {
-			p.close()
-			wg.Go(func() { errs[i] = p.stop(ctx) })
+			wg.Go(func() { errs[i] = p.Close(ctx) })
 		}
 	}
 	wg.Wait()
-	s.watchers.Wait()
 	s.http.CloseIdleConnections()
-	if s.dev != nil {
-		errs[len(errs)-1] = s.dev.Stop()
+	if s.servers != nil {
+		errs[len(errs)-2] = s.servers.Stop(ctx)
+	}
+	if s.lock != nil {
+		errs[len(errs)-1] = release(s.lock)
+		s.lock = nil
 	}
 	return errors.Join(errs...)
 }
 
-func (s *Stack) find(name string) (*process, error) {
-	p, ok := s.services[name]
-	if !ok {
-		return nil, fmt.Errorf("there is no service %q, must be one of %s", name, strings.Join(s.opts.Services, ", "))
-	}
-	return p, nil
-}
-
-func (s *Stack) report(e Exit) {
+func (s *Stack) report(name, state, log string) {
 	select {
-	case s.exits <- e:
+	case s.exits <- Exit{Name: name, State: state, Log: log}:
 	default:
 	}
 }
 
 func (s *Stack) brokerEnv() []string {
-	return []string{"KAFKA_BROKERS=" + strings.Join(s.dev.Brokers(), ","), "REDIS_URL=" + s.dev.RedisURL()}
+	return []string{"KAFKA_BROKERS=" + strings.Join(s.Brokers(), ","), "REDIS_URL=" + s.RedisURL()}
 }
 
-func (s *Stack) serviceEnv(name string) []string {
+func (s *Stack) serviceEnv(name, addr string) []string {
 	return slices.Concat(os.Environ(), s.brokerEnv(), []string{
-		"HTTP_ADDR=" + s.services[name].addr,
-		"DATABASE_URL=sqlite:" + filepath.Join(s.opts.Dir, name+".db"),
+		"HTTP_ADDR=" + addr,
+		"DATABASE_URL=" + s.servers.DatabaseURL(name),
 		"LOG_FORMAT=text",
 		// A name that lasts lets the broker hand a killed service its partitions back at once.
 		"INSTANCE_ID=" + name + "-1",
 	}, s.opts.Env[""], s.opts.Env[name])
+}
+
+// ports chooses the services' ports and checks all that are asked for, so that one run names every one that is taken.
+func (o Options) ports() ([]int, error) {
+	errs := []error{
+		loopback.Check(o.KafkaPort, "kafka"), loopback.Check(o.RedisPort, "redis"), loopback.Check(o.PostgresPort, "postgres"),
+	}
+	if o.BasePort == 0 {
+		ports, err := loopback.Ports(len(o.Services))
+		return ports, errors.Join(append(errs, err)...)
+	}
+	ports := make([]int, len(o.Services))
+	for i, name := range o.Services {
+		ports[i] = o.BasePort + i
+		errs = append(errs, loopback.Check(ports[i], name))
+	}
+	return ports, errors.Join(errs...)
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/orderflow/orderflow/tools/internal/loopback"
 	"github.com/orderflow/orderflow/tools/internal/stack"
 )
 
@@ -147,7 +148,7 @@ func TestKilledServiceComesBackOnItsPort(t *testing.T) {
 	_, err = get(t, url)
 	require.NoError(t, err)
 	require.Empty(t, s.Exits(), "an end that was asked for is no news")
-	require.ErrorContains(t, s.Kill("gamma"), `no service "gamma", must be one of alpha, beta`)
+	require.ErrorContains(t, s.Kill("gamma"), `no service or server "gamma", must be one of alpha, beta`)
 }
 
 func TestEndThatNobodyAskedForIsReported(t *testing.T) {
@@ -157,7 +158,7 @@ func TestEndThatNobodyAskedForIsReported(t *testing.T) {
 	require.Error(t, err)
 	select {
 	case exit := <-s.Exits():
-		require.Equal(t, "alpha", exit.Service)
+		require.Equal(t, "alpha", exit.Name)
 		require.Equal(t, "exit status 7", exit.State)
 		require.Contains(t, exit.Log, "crashing")
 	case <-time.After(10 * time.Second):
@@ -199,7 +200,7 @@ func TestTakenPortsAreNamedTogether(t *testing.T) {
 	o := options(binaries(t), t.TempDir(), "serves")
 	o.KafkaPort, o.RedisPort = kafka, redis
 	_, err := stack.Start(t.Context(), o)
-	var taken *stack.PortTaken
+	var taken *loopback.PortTaken
 	require.ErrorAs(t, err, &taken)
 	require.ErrorContains(t, err, fmt.Sprintf("port %d (kafka) is taken", kafka))
 	require.ErrorContains(t, err, fmt.Sprintf("port %d (redis) is taken", redis))
@@ -239,4 +240,39 @@ func TestNothingIsLeftWhenTheSupervisorIsKilled(t *testing.T) {
 		_, err := get(t, url)
 		return err != nil
 	}, 10*time.Second, 20*time.Millisecond)
+}
+
+func TestFolderHasOneStackWhichAnotherProcessCanStop(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	found, err := stack.StopOther(t.Context(), dir)
+	require.NoError(t, err)
+	require.False(t, found, "there is none yet")
+
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), "MODE=supervisor", "BIN="+binaries(t), "DIR="+dir)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	said := make([]byte, 100)
+	n, err := out.Read(said)
+	require.NoError(t, err)
+
+	_, err = stack.Start(t.Context(), options(binaries(t), dir, "serves"))
+	require.ErrorIs(t, err, stack.ErrRunning)
+	require.ErrorIs(t, stack.Remove(dir), stack.ErrRunning)
+	_, err = get(t, strings.TrimSpace(string(said[:n])))
+	require.NoError(t, err, "it was left alone")
+
+	found, err = stack.StopOther(t.Context(), dir)
+	require.NoError(t, err)
+	require.True(t, found)
+	_ = cmd.Wait()
+	found, err = stack.StopOther(t.Context(), dir)
+	require.NoError(t, err)
+	require.False(t, found)
+	require.NoError(t, stack.Remove(dir))
+	require.NoDirExists(t, dir)
 }

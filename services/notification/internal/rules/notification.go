@@ -35,13 +35,16 @@ type Notification struct {
 	Kind         string
 	Title        string
 	Text         string
-	At           time.Time
+	// At is when it happened, in UTC, to the microsecond.
+	At time.Time
 }
 
 func notification(kind, orderID, customerID string, version int64, at time.Time, title, text string) Notification {
 	return Notification{
 		ID: orderID + "-" + kind, CustomerID: customerID, OrderID: orderID, OrderVersion: version, Kind: kind,
-		Title: cut(title, maxTitle), Text: cut(text, maxText), At: at.UTC(),
+		Title: cut(title, maxTitle), Text: cut(text, maxText),
+		// As fine as every database keeps it: the list, which reads the row, and the stream must say the same.
+		At: at.UTC().Truncate(time.Microsecond),
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	at    = time.Date(2026, 11, 21, 10, 15, 30, 0, time.FixedZone("CET", 3600))
+	at    = time.Date(2026, 11, 21, 10, 15, 30, 123_456_789, time.FixedZone("CET", 3600))
 	total = events.Money{Amount: 2500, Currency: "EUR"}
 )
 
@@ -23,7 +23,8 @@ func TestWords(t *testing.T) {
 		Lines: events.List[events.PricedLine]{{SKU: "MUG", Quantity: 2}},
 	})
 	require.Equal(t, rules.Notification{
-		ID: "o-1-order_placed", CustomerID: "c-1", OrderID: "o-1", OrderVersion: 1, Kind: "order_placed", At: at.UTC(),
+		ID: "o-1-order_placed", CustomerID: "c-1", OrderID: "o-1", OrderVersion: 1, Kind: "order_placed",
+		At:    time.Date(2026, 11, 21, 9, 15, 30, 123_456_000, time.UTC), // PostgreSQL keeps no more
 		Title: "We have your order", Text: "Your order of 25.00 EUR (2 pieces) has arrived, and we are working on it.",
 	}, placed)
 

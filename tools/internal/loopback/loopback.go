@@ -1,8 +1,8 @@
-package stack
+// Package loopback finds ports of 127.0.0.1 for programs that are started on this machine.
+package loopback
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -25,38 +25,35 @@ func (e *PortTaken) Error() string {
 	return fmt.Sprintf("port %d (%s) is taken by another process", e.Port, e.For)
 }
 
-// ports chooses the services' ports and checks all that are asked for, so that one run names every one that is taken.
-func (o Options) ports() (map[string]int, error) {
-	ports := map[string]int{}
-	var errs []error
-	check := func(port int, name string) {
-		if port < 1 || port > 65535 {
-			errs = append(errs, fmt.Errorf("port %d (%s) must be from 1 to 65535", port, name))
-		} else if !free(port) {
-			errs = append(errs, &PortTaken{Port: port, For: name})
-		}
+// Check returns nil if name can have the port, which 0 leaves open.
+func Check(port int, name string) error {
+	switch {
+	case port == 0:
+		return nil
+	case port < 0 || port > 65535:
+		return fmt.Errorf("port %d (%s) must be from 1 to 65535", port, name)
+	case !free(port):
+		return &PortTaken{Port: port, For: name}
 	}
-	next := firstFree + rand.IntN((lastFree-firstFree)/2)
-	for i, name := range o.Services {
-		if o.BasePort != 0 {
-			ports[name] = o.BasePort + i
-			check(ports[name], name)
-			continue
-		}
-		for next++; !free(next); next++ {
-			if next > lastFree {
-				return nil, fmt.Errorf("no free port for %s below %d", name, lastFree)
-			}
-		}
-		ports[name] = next
-	}
-	for name, port := range map[string]int{"kafka": o.KafkaPort, "redis": o.RedisPort} {
-		if port != 0 {
-			check(port, name)
-		}
-	}
-	return ports, errors.Join(errs...)
+	return nil
 }
+
+// Ports returns n different free ports.
+func Ports(n int) ([]int, error) {
+	var ports []int
+	for port := firstFree + rand.IntN((lastFree-firstFree)/2); len(ports) < n; port++ {
+		if port > lastFree {
+			return nil, fmt.Errorf("no %d free ports below %d", n, lastFree)
+		}
+		if free(port) {
+			ports = append(ports, port)
+		}
+	}
+	return ports, nil
+}
+
+// Address is 127.0.0.1 with the port.
+func Address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // free tries both the loopback address and the wildcard: a listener on all interfaces does not keep everybody from
 // binding 127.0.0.1, but its port is somebody's.
