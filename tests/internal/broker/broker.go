@@ -55,11 +55,8 @@ func Create(t *testing.T, cfg kafka.Config, topics ...kafka.Topic) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
 	require.Eventually(t, func() bool { // a cluster that just started, or is busy, may refuse at first
-		if err = admin.EnsureTopics(t.Context(), topics); err != nil {
-			t.Log(err)
-		}
-		return err == nil
-	}, Patience, Tick)
+		return admin.EnsureTopics(t.Context(), topics) == nil
+	}, Patience, Tick, "the topics are created")
 	t.Cleanup(func() {
 		deleter, err := sarama.NewClusterAdmin(cfg.Brokers, cfg.Sarama())
 		if err != nil {
@@ -115,10 +112,7 @@ func Values(t *testing.T, cfg kafka.Config, topic string, isolation sarama.Isola
 func Committed(t *testing.T, admin *kafka.Admin, group, topic string) int64 {
 	t.Helper()
 	commits, err := admin.Commits(t.Context(), group, topic)
-	if err != nil {
-		t.Log(err)
-	}
-	if c, is := commits[0]; is {
+	if c, is := commits[0]; err == nil && is {
 		return c.Offset
 	}
 	return -1
