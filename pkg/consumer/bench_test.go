@@ -62,6 +62,8 @@ type bench struct {
 	// handle is called after each effect, in the transaction; its error is the handler's.
 	handle func(ctx context.Context, tx *outbox.Tx, key string, call int) error
 	gate   chan struct{}
+	// prepare is called for what transactions read ahead.
+	prepare func(ctx context.Context, tx *outbox.Tx, batch []event.Event) error
 }
 
 // Subscribe and Close make it a subscriber, SendRecord the sender of dead letters.
@@ -127,6 +129,15 @@ func newBenchOf(t testing.TB, url string, guarantee kafka.Guarantee, batchMax in
 			return nil
 		}
 		return handle(ctx, tx, e.Key, call)
+	})
+	c.Prepare(func(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
+		b.mu.Lock()
+		prepare := b.prepare
+		b.mu.Unlock()
+		if prepare == nil {
+			return nil
+		}
+		return prepare(ctx, tx, batch)
 	})
 	var ctx context.Context
 	ctx, b.stop = context.WithCancel(context.WithoutCancel(t.Context()))
