@@ -213,7 +213,12 @@ func (c *Consumer) run(batch []*member) {
 	defer cancel()
 
 	var failed *member
-	err := c.transact(ctx, batch, func(_ context.Context, tx *outbox.Tx, m *member) error {
+	err := c.transact(ctx, batch, func(ctx context.Context, tx *outbox.Tx, m *member) error {
+		if m == batch[0] && c.prepare != nil {
+			if err := c.prepare(ctx, tx, events(batch)); err != nil {
+				return err
+			}
+		}
 		err := m.turn(tx)
 		if err != nil {
 			failed = m
@@ -242,6 +247,14 @@ func (c *Consumer) run(batch []*member) {
 	}
 	committed = err == nil
 	c.batcher.learn(len(batch), c.cfg.BatchMax, database.IsConflict(err))
+}
+
+func events(batch []*member) []event.Event {
+	all := make([]event.Event, len(batch))
+	for i, m := range batch {
+		all[i] = m.event
+	}
+	return all
 }
 
 func besides(batch []*member, one *member) []*member {

@@ -46,14 +46,15 @@ CREATE TABLE effects (seq {{identity}}, key TEXT NOT NULL, id TEXT NOT NULL UNIQ
 
 // bench is a consumer between a subscriber and a database that a test holds in its hands.
 type bench struct {
-	t        testing.TB
-	db       *database.DB
-	registry *prometheus.Registry
-	work     chan *message.Message
-	redrive  chan *message.Message
-	closed   sync.Once
-	stop     context.CancelFunc
-	ended    chan error
+	t         testing.TB
+	guarantee kafka.Guarantee
+	db        *database.DB
+	registry  *prometheus.Registry
+	work      chan *message.Message
+	redrive   chan *message.Message
+	closed    sync.Once
+	stop      context.CancelFunc
+	ended     chan error
 
 	mu      sync.Mutex
 	sent    int64
@@ -62,9 +63,11 @@ type bench struct {
 	// handle is called after each effect, in the transaction; its error is the handler's.
 	handle func(ctx context.Context, tx *outbox.Tx, key string, call int) error
 	gate   chan struct{}
+	// prepare is called for what transactions read ahead.
+	prepare func(ctx context.Context, tx *outbox.Tx, batch []event.Event) error
 }
 
-// Subscribe and Close make it a subscriber, SendRecord the sender of dead letters.
+// Subscribe and Close make it a subscriber.
 
 func (b *bench) Subscribe(_ context.Context, topic string) (<-chan *message.Message, error) {
 	if topic != "work" {
@@ -81,10 +84,16 @@ func (b *bench) Close() error {
 	return nil
 }
 
-func (b *bench) SendRecord(_ context.Context, r kafka.Record) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.letters = append(b.letters, r)
+// Guarantee is the consumer's, which asks.
+func (b *bench) Guarantee() kafka.Guarantee { return b.guarantee }
+
+// letterbox is where dead letters go.
+type letterbox struct{ of *bench }
+
+func (l letterbox) SendRecord(_ context.Context, r kafka.Record) error {
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	l.of.letters = append(l.of.letters, r)
 	return nil
 }
 
@@ -97,14 +106,14 @@ func newBench(t testing.TB, url string, guarantee kafka.Guarantee) *bench {
 func newBenchOf(t testing.TB, url string, guarantee kafka.Guarantee, batchMax int) *bench {
 	t.Helper()
 	b := &bench{
-		t: t, db: databasetest.Open(t, url, tables), registry: prometheus.NewRegistry(), work: make(chan *message.Message), redrive: make(chan *message.Message),
+		t: t, guarantee: guarantee, db: databasetest.Open(t, url, tables), registry: prometheus.NewRegistry(), work: make(chan *message.Message), redrive: make(chan *message.Message),
 		ended: make(chan error, 1), calls: map[string]int{}, gate: make(chan struct{}),
 	}
 	events := event.NewFactory("/bench")
 	c, err := consumer.New(
 		consumer.Config{MaxAttempts: 3, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond, BatchMax: batchMax},
 		consumer.Deps{
-			Group: "g", Guarantee: guarantee, DB: b.db, Outbox: outbox.New(b.db, events, outbox.Options{}), Sender: b,
+			Group: "g", Guarantee: guarantee, DB: b.db, Outbox: outbox.New(b.db, events, outbox.Options{}), Sender: letterbox{b},
 			Validate: func(string, []byte) error { return nil }, Logger: slog.New(slog.DiscardHandler), Registry: b.registry, Now: time.Now,
 		})
 	require.NoError(t, err)
@@ -127,6 +136,15 @@ func newBenchOf(t testing.TB, url string, guarantee kafka.Guarantee, batchMax in
 			return nil
 		}
 		return handle(ctx, tx, e.Key, call)
+	})
+	c.Prepare(func(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
+		b.mu.Lock()
+		prepare := b.prepare
+		b.mu.Unlock()
+		if prepare == nil {
+			return nil
+		}
+		return prepare(ctx, tx, batch)
 	})
 	var ctx context.Context
 	ctx, b.stop = context.WithCancel(context.WithoutCancel(t.Context()))

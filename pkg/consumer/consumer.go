@@ -107,6 +107,7 @@ type Consumer struct {
 	topics   []string
 	metrics  *metrics
 	batcher  batcher
+	prepare  func(ctx context.Context, tx *outbox.Tx, batch []event.Event) error
 	running  atomic.Bool
 	// waiting counts the messages that wait for infrastructure to come back.
 	waiting atomic.Int64
@@ -166,6 +167,13 @@ func OnCall[T event.Body](c *Consumer, call func(ctx context.Context, e event.Ev
 		}
 		return call(ctx, e, body)
 	})
+}
+
+// Prepare has fn called at the begin of a transaction that messages share, to read for all of them what their handlers
+// are going to ask for (database.ReadAhead). It is not called for every transaction: handlers must not need it. When one
+// of the messages fails, all is done again without fn.
+func (c *Consumer) Prepare(fn func(ctx context.Context, tx *outbox.Tx, batch []event.Event) error) {
+	c.prepare = fn
 }
 
 // add panics on a second handler for one type: that is a mistake in the wiring, and every start shows it.

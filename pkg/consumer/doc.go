@@ -15,6 +15,9 @@
 // attempt, with nothing left of the calls before. What it must not do is wait: a handler that does keeps its whole batch,
 // and those who wait for the next, waiting. That is what OnCall is for.
 //
+// What handlers are going to ask for can be read for all of a batch in one statement, and written so, without them
+// knowing: Prepare, and package database's ReadAhead.
+//
 // What an error means is in its mark (package fault):
 //
 //   - permanent: the message goes to the group's dead-letter topic at once;

@@ -55,8 +55,10 @@ func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *s
 // are InTx's business.
 type Tx struct {
 	*sql.Tx
-	db    *DB
-	after []func()
+	db     *DB
+	before []func(ctx context.Context) error
+	after  []func()
+	ahead  map[any]any
 }
 
 // Dialect tells which database it is.
@@ -127,6 +129,11 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 	tx := &Tx{Tx: sqlTx, db: db}
 	if err := fn(tx.Within(ctx), tx); err != nil {
 		return classifyIn(ctx, err)
+	}
+	for _, before := range tx.before {
+		if err := before(tx.Within(ctx)); err != nil {
+			return classifyIn(ctx, err)
+		}
 	}
 	if err := sqlTx.Commit(); err != nil {
 		return classifyIn(ctx, fmt.Errorf("commit transaction: %w", err))

@@ -142,8 +142,38 @@ func Times(values []time.Time) Column {
 	return Column{"timestamptz[]", values, len(values), func(i int) any { return values[i] }}
 }
 
-// Columns returns the rows of an INSERT, column by column, all of one length, and its arguments; no others may precede
-// them. They are inserted in their order. On PostgreSQL the text is the same for any number of rows: each connection
+// TimesOrNull is a column of instants, where the zero instant means NULL.
+func TimesOrNull(values []time.Time) Column {
+	all := make([]*time.Time, len(values))
+	for i := range values {
+		if !values[i].IsZero() {
+			all[i] = &values[i]
+		}
+	}
+	return Column{"timestamptz[]", all, len(values), func(i int) any {
+		if all[i] == nil {
+			return nil
+		}
+		return values[i]
+	}}
+}
+
+// Ints is a column of integers.
+func Ints(values []int64) Column {
+	return Column{"bigint[]", values, len(values), func(i int) any { return values[i] }}
+}
+
+// In is a condition's end, behind a column, that is true for each of the texts, and its arguments; no others may precede
+// them. On PostgreSQL its text is the same for any number of texts, see Columns.
+func (d Dialect) In(texts []string) (text string, args []any) {
+	if d == Postgres {
+		return "= ANY($1::text[])", []any{texts}
+	}
+	return "IN (" + List(1, len(texts)) + ")", Args(nil, texts...)
+}
+
+// Columns returns rows, column by column, all of one length, for an INSERT or a WITH, and its arguments; no others may
+// precede them. They are inserted in their order. On PostgreSQL the text is the same for any number of rows: each connection
 // keeps what it has prepared, on both ends, and hundreds of texts of hundreds of rows would be a lot to keep.
 func (d Dialect) Columns(columns ...Column) (text string, args []any) {
 	if d == Postgres {

@@ -101,6 +101,9 @@ func (s State) changedSince(before State) bool {
 
 // Load reads a saga and locks its row until the transaction ends. ErrNotFound when there is none.
 func (st *Store) Load(ctx context.Context, tx *database.Tx, id string) (State, error) {
+	if row, ok := database.AheadOf[ahead](tx).Get(id); ok {
+		return row.State, nil
+	}
 	return scan(id, tx.QueryRowContext(ctx, selectState+tx.ForUpdate(), id))
 }
 
@@ -149,6 +152,9 @@ func (st *Store) Insert(ctx context.Context, tx *database.Tx, s State) (State, e
 // Save writes a saga that Load returned and Decide changed, and returns it with its new version. When the row is no
 // longer what was loaded it writes nothing and the error is transient.
 func (st *Store) Save(ctx context.Context, tx *database.Tx, s State) (State, error) {
+	if rows := database.AheadOf[ahead](tx); rows.Has(s.ID) {
+		return saveAhead(rows, s)
+	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		return State{}, fault.Permanentf("write saga %s: %w", s.ID, err)

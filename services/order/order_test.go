@@ -12,6 +12,7 @@ import (
 
 	"github.com/orderflow/orderflow/api/events"
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
+	"github.com/orderflow/orderflow/pkg/database/databasetest"
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/kafka"
@@ -260,4 +261,74 @@ func TestBadRecords(t *testing.T) {
 			require.Equal(t, "x", string(r.Key))
 		}
 	}
+}
+
+// Answers that wait share a transaction, whose orders and sagas are read and written together; each order comes to the
+// same as alone.
+func TestAnswersShareTransactions(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, answersShareTransactions)
+}
+
+func answersShareTransactions(t *testing.T, url string) {
+	t.Helper()
+	s, svc := start(t, "DATABASE_URL="+url)
+	const n = 60
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = place(t, svc, fmt.Sprint("k", i))
+	}
+	rejected := func(i int) bool { return i%3 == 0 }
+	answer := func(topic string, of func(i int) (command event.Event, body event.Body)) {
+		var all []event.Addressed
+		for i, id := range ids {
+			command, body := of(i)
+			if body == nil {
+				continue
+			}
+			ctx := event.WithCause(t.Context(), event.Cause{ID: command.ID, CorrelationID: command.CorrelationID})
+			e, err := event.NewFactory("/test").New(ctx, body.EventType(), id, body)
+			require.NoError(t, err)
+			all = append(all, event.Addressed{Topic: body.EventTopic(), Event: e})
+		}
+		require.NotEmpty(t, all, topic)
+		s.SendAll(all)
+	}
+	answer("stock", func(i int) (event.Event, event.Body) {
+		command, cmd := testkit.Await[events.InventoryReserve](s, ids[i], 1)
+		if rejected(i) {
+			return command, events.InventoryRejected{OrderID: ids[i], Reason: events.NewReason(events.ReasonOutOfStock, "none left")}
+		}
+		return command, events.InventoryReserved{OrderID: ids[i], Lines: cmd.Lines}
+	})
+	answer("payment", func(i int) (event.Event, event.Body) {
+		if rejected(i) {
+			return event.Event{}, nil
+		}
+		command, cmd := testkit.Await[events.PaymentCharge](s, ids[i], 1)
+		return command, events.PaymentCharged{OrderID: ids[i], CustomerID: "c-1", PaymentID: "p", Amount: cmd.Amount, ProviderReference: "r"}
+	})
+	answer("shipping", func(i int) (event.Event, event.Body) {
+		if rejected(i) {
+			return event.Event{}, nil
+		}
+		command, _ := testkit.Await[events.ShippingArrange](s, ids[i], 1)
+		return command, events.ShippingArranged{OrderID: ids[i], CustomerID: "c-1", ShipmentID: "s", Carrier: "acme", TrackingNumber: "T" + ids[i]}
+	})
+	for i, id := range ids {
+		if rejected(i) {
+			o := await(svc, id, orderapi.OrderStateCancelled)
+			require.EqualValues(t, events.ReasonOutOfStock, o.Failure.Code)
+			continue
+		}
+		o := await(svc, id, orderapi.OrderStateConfirmed)
+		require.Equal(t, "T"+id, *o.TrackingNumber)
+		require.Len(t, s.Messages(events.TopicPaymentCommands, "payment.charge", id), 1)
+		var timeline orderapi.Timeline
+		require.Equal(t, http.StatusOK, svc.Get("/v1/orders/"+id+"/timeline", &timeline))
+		require.Equal(t, orderapi.SagaStatusCompleted, timeline.Status)
+	}
+	require.Less(t, svc.Metric(`consumer_batch_size_count{group="order"}`), svc.Metric(`consumer_batch_size_sum{group="order"}`))
+	require.Zero(t, svc.Metric(`consumer_batch_reruns_total{group="order",with="savepoints"}`))
+	require.Empty(t, s.Records(deadletter.Topic("order")))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/orderflow/orderflow/api/events"
@@ -85,6 +86,7 @@ func (f *Fulfilment) Deadline(ctx context.Context, tx *outbox.Tx, id string) err
 
 // Listen adds the handlers for everything that participants answer.
 func (f *Fulfilment) Listen(c *consumer.Consumer) {
+	c.Prepare(f.readAhead)
 	on[events.InventoryReserved](f, c)
 	on[events.InventoryRejected](f, c)
 	on[events.InventoryReleased](f, c)
@@ -94,6 +96,19 @@ func (f *Fulfilment) Listen(c *consumer.Consumer) {
 	on[events.ShippingArranged](f, c)
 	on[events.ShippingFailed](f, c)
 	on[events.ShippingCancelled](f, c)
+}
+
+// readAhead reads the orders and sagas of a batch in one statement each; they are written so too.
+func (f *Fulfilment) readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
+	ids := make([]string, len(batch))
+	for i, e := range batch {
+		ids[i] = e.Key
+	}
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	if err := store.ReadAhead(ctx, tx.Tx, ids); err != nil {
+		return err
+	}
+	return f.sagas.ReadAhead(ctx, tx.Tx, ids)
 }
 
 func on[T event.Body](f *Fulfilment, c *consumer.Consumer) {

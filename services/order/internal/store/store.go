@@ -108,6 +108,9 @@ func Insert(ctx context.Context, tx *database.Tx, o rules.Order) error {
 
 // Load reads an order and locks its row until the transaction ends.
 func Load(ctx context.Context, tx *database.Tx, id string) (rules.Order, error) {
+	if o, ok := database.AheadOf[rules.Order](tx).Get(id); ok {
+		return o, nil
+	}
 	return found(scan(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM orders WHERE id = $1`+tx.ForUpdate(), id)))
 }
 
@@ -118,6 +121,10 @@ func Get(ctx context.Context, db *database.DB, id string) (rules.Order, error) {
 
 // Update writes what can change of an order that was loaded in tx.
 func Update(ctx context.Context, tx *database.Tx, o rules.Order) error {
+	if rows := database.AheadOf[rules.Order](tx); rows.Has(o.ID) {
+		rows.Put(o.ID, o)
+		return nil
+	}
 	var failure events.Reason
 	if o.Failure != nil {
 		failure = *o.Failure
