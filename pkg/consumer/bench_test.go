@@ -26,7 +26,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/outbox"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 type asked struct{}
 
