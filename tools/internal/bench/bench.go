@@ -219,6 +219,10 @@ func figures(t *tally, before, after reading, memory map[string]int64, window ti
 		f.CPUMillis += c.CPUMillis
 		f.Components = append(f.Components, c)
 	}
+	// Their times are counted in steps, so it may come out a little below nothing.
+	if cores := after.at.Sub(before.at).Seconds() * float64(runtime.NumCPU()); cores > 0 {
+		f.OthersPercent = max(0, 100*((after.busy-before.busy).Seconds()-f.CPUMillis*orders/1000)/cores)
+	}
 	return f
 }
 

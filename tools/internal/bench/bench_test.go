@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -87,6 +88,21 @@ func TestParseStat(t *testing.T) {
 	for _, bad := range []string{"", "42 a S 7", "42 (a) S 7", "42 (a) S x 1 1 0 -1 4194304 102 0 0 0 11 22 3 4 20 0 1"} {
 		_, err := parseStat(bad)
 		require.Error(t, err, bad)
+	}
+}
+
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	proc := t.TempDir()
+	_, err := busy(proc)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	for text, want := range map[string]time.Duration{
+		"cpu  1 20 300 9 9 4000 50000 600000 7 7\ncpu0 1": 654321 * tick, "cpu 1 2": 0, "cpus 1 2 3 4 5 6 7 8": 0, "cpu 1 2 x 4 5 6 7 8": 0,
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(proc, "stat"), []byte(text), 0o600))
+		got, err := busy(proc)
+		require.Equal(t, want, got, text)
+		require.Equal(t, want == 0, err != nil, text)
 	}
 }
 
@@ -201,8 +217,9 @@ func TestAWrongRunHasNoFigures(t *testing.T) {
 
 func TestFiguresAreByTheOrder(t *testing.T) {
 	t.Parallel()
-	before := reading{wal: 1000, topics: 500, trees: map[string]usage{"order": {cpu: time.Second}, "driver": {}}}
-	after := reading{wal: 3000, topics: 900, trees: map[string]usage{"order": {cpu: 3 * time.Second}, "driver": {cpu: time.Second}}}
+	began := time.Unix(100, 0)
+	before := reading{at: began, busy: time.Hour, wal: 1000, topics: 500, trees: map[string]usage{"order": {cpu: time.Second}, "driver": {}}}
+	after := reading{at: began.Add(10 * time.Second), busy: time.Hour + 8*time.Second, wal: 3000, topics: 900, trees: map[string]usage{"order": {cpu: 3 * time.Second}, "driver": {cpu: time.Second}}}
 	run := &tally{confirmed: 9, cancelled: 1, ended: 8, accept: []time.Duration{time.Millisecond}, endToEnd: []time.Duration{time.Second}}
 	f := figures(run, before, after, map[string]int64{"order": 3 << 20}, 4*time.Second)
 	require.Equal(t, 2.0, f.PerSecond)
@@ -210,6 +227,7 @@ func TestFiguresAreByTheOrder(t *testing.T) {
 	require.Nil(t, figures(run, reading{}, reading{}, nil, time.Second).WALBytes, "no PostgreSQL")
 	require.Equal(t, 40.0, f.TopicBytes)
 	require.Equal(t, 300.0, f.CPUMillis)
+	require.InDelta(t, 50/float64(runtime.NumCPU()), f.OthersPercent, 1e-9, "8 s of CPU in 10 s, 3 s of them ours")
 	require.Equal(t, []Component{{"driver", 100, 0}, {"order", 200, 3}}, f.Components)
 	require.Equal(t, 1000.0, f.EndToEnd.P50)
 	require.Empty(t, run.wrong())

@@ -37,7 +37,10 @@ type meter struct {
 
 // reading is what was used until an instant.
 type reading struct {
+	at    time.Time
 	trees map[string]usage
+	// busy is what all processes of the machine have used of its cores.
+	busy time.Duration
 	// wal is PostgreSQL's position in its write-ahead log, 0 where there is no PostgreSQL, and topics the size of the topics
 	// on disk, in bytes.
 	wal, topics int64
@@ -89,6 +92,10 @@ func (m *meter) read(ctx context.Context) (r reading, err error) {
 		if err := m.wal.QueryRow(ctx, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").Scan(&r.wal); err != nil {
 			return r, fmt.Errorf("position of the write-ahead log: %w", err)
 		}
+	}
+	r.at = time.Now()
+	if r.busy, err = busy("/proc"); err != nil {
+		return r, err
 	}
 	r.trees, err = measureTrees("/proc", m.roots, m.self)
 	return r, err

@@ -73,16 +73,16 @@ func table(out io.Writer, style terminal.Style, title, first string, runs []Resu
 	}
 	_, _ = fmt.Fprintf(out, "\n%s\n", style.Bold(title))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintf(w, "  %s\torders/s\tp50 ms\tp90\tp99\tp99.9\taccept p50\tp99\tCPU ms/order\tWAL B/order\ttopic B/order\tcaught up s\trefused\terrors\t\n", first)
+	_, _ = fmt.Fprintf(w, "  %s\torders/s\tp50 ms\tp90\tp99\tp99.9\taccept p50\tp99\tCPU ms/order\tWAL B/order\ttopic B/order\tcaught up s\trefused\terrors\tothers CPU %%\t\n", first)
 	for _, run := range runs {
 		f := run.Figures
 		wal := "-"
 		if f.WALBytes != nil {
 			wal = fmt.Sprintf("%.0f", *f.WALBytes)
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.2f\t%s\t%.0f\t%.1f\t%d\t%d\t\n", run.Load.amount(), f.PerSecond,
+		_, _ = fmt.Fprintf(w, "  %s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.2f\t%s\t%.0f\t%.1f\t%d\t%d\t%.0f\t\n", run.Load.amount(), f.PerSecond,
 			f.EndToEnd.P50, f.EndToEnd.P90, f.EndToEnd.P99, f.EndToEnd.P999, f.Accept.P50, f.Accept.P99,
-			f.CPUMillis, wal, f.TopicBytes, f.SettleSeconds, f.Refused, f.Errors)
+			f.CPUMillis, wal, f.TopicBytes, f.SettleSeconds, f.Refused, f.Errors, f.OthersPercent)
 	}
 	_ = w.Flush() // as the lines
 }

@@ -59,6 +59,29 @@ func processes(proc string) ([]process, error) {
 	return all, nil
 }
 
+// busy is how long the machine's cores have worked since its start, for whomever: all but idle and iowait in the first line
+// of /proc/stat, whose first eight figures are user, nice, system, idle, iowait, irq, softirq and steal (proc(5)).
+func busy(proc string) (time.Duration, error) {
+	text, err := os.ReadFile(filepath.Join(proc, "stat"))
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("/proc/stat begins with %q", line)
+	}
+	var sum time.Duration
+	for _, i := range []int{1, 2, 3, 6, 7, 8} {
+		ticks, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/stat: %w", err)
+		}
+		sum += time.Duration(ticks) * tick
+	}
+	return sum, nil
+}
+
 // gone tells of a process that ended while it was looked at.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) }
 

@@ -71,6 +71,9 @@ type Figures struct {
 	Components []Component `json:"components"`
 	// CPUMillis is of all components together, an order.
 	CPUMillis float64 `json:"cpu_ms_per_order"`
+	// OthersPercent is what everything else on the machine used of its cores meanwhile: much of it, and the figures are
+	// those of a smaller machine.
+	OthersPercent float64 `json:"others_cpu_percent"`
 	// WALBytes are written to PostgreSQL's log an order, nil where there is none; TopicBytes to the topics' logs, all replicas.
 	WALBytes   *float64 `json:"wal_bytes_per_order,omitempty"`
 	TopicBytes float64  `json:"topic_bytes_per_order"`
