@@ -94,14 +94,15 @@ func (p *losing) carry(client net.Conn) {
 	}
 }
 
-// A batch commits and the connection is cut before it hears of it.
+// A batch commits and the connection is cut before it hears of it. On PostgreSQL alone: SQLite is in the process, and no
+// answer of it is lost on the way.
 func TestCommitOfABatchIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	databasetest.Each(t, func(t *testing.T, rawURL string) {
 		u, err := url.Parse(rawURL)
 		require.NoError(t, err)
 		if u.Scheme == "sqlite" {
-			t.Skip("it is in the process, and no answer is lost on the way")
+			return
 		}
 		p := newLosing(t, u.Host)
 		u.Host = p.Addr().String()
