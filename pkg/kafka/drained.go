@@ -106,16 +106,7 @@ func (a *Admin) ends(ctx context.Context, topics []string) (map[string]span, err
 					ask[name][int32(p)] = when
 				}
 			}
-			answers, err := admin.ListOffsets(ask, nil)
-			for name, partitions := range answers {
-				for p, answer := range partitions {
-					if answer.Err != nil && !errors.Is(answer.Err, sarama.ErrNoError) {
-						return nil, fmt.Errorf("%s/%d: %w", name, p, answer.Err)
-					}
-					ask[name][p] = answer.Offset
-				}
-			}
-			return ask, err
+			return offsets(admin, ask, sarama.ReadUncommitted)
 		}
 		first, err := at(sarama.OffsetOldest)
 		if err != nil {
@@ -141,14 +132,7 @@ func (a *Admin) consuming(ctx context.Context) (map[string]map[string]bool, erro
 		described, err := admin.DescribeConsumerGroups(slices.Collect(maps.Keys(listed)))
 		for _, group := range described {
 			groups[group.GroupId] = map[string]bool{}
-			for _, member := range group.Members {
-				// A group of another kind than consumers has no topics.
-				if given, err := member.GetMemberAssignment(); err == nil && given != nil {
-					for topic := range given.Topics {
-						groups[group.GroupId][topic] = true
-					}
-				}
-			}
+			assigned(group, groups[group.GroupId])
 		}
 		return groups, err
 	})

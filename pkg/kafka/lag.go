@@ -164,18 +164,24 @@ func describe(admin sarama.ClusterAdmin, groups map[string][]string, lags *[]Gro
 				return nil, fmt.Errorf("describe group %s: %w", name, d.Err)
 			}
 			g.State, g.Members = d.State, len(d.Members)
-			for _, member := range d.Members {
-				// A member between two generations has no assignment, and another client's may be in another format.
-				if assignment, err := member.GetMemberAssignment(); err == nil && assignment != nil {
-					for topic := range assignment.Topics {
-						topics[name][topic] = true
-					}
-				}
-			}
+			assigned(d, topics[name])
 		}
 		*lags = append(*lags, g)
 	}
 	return topics, nil
+}
+
+// assigned adds the topics that a group's members have been given.
+func assigned(group *sarama.GroupDescription, into map[string]bool) {
+	for _, member := range group.Members {
+		// A member between two generations has no assignment, another client's may be in another format, and a group of
+		// another kind than consumers has no topics.
+		if given, err := member.GetMemberAssignment(); err == nil && given != nil {
+			for topic := range given.Topics {
+				into[topic] = true
+			}
+		}
+	}
 }
 
 // bounds returns the oldest offset and the end of every partition of the topics that exist.

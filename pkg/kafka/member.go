@@ -80,10 +80,7 @@ func (m *member) run(ctx context.Context, handler func() sarama.ConsumerGroupHan
 			m.logger.Warn("not a member of the consumer group, trying again", "topics", m.topics, "error", err)
 			m.trouble.Store(&cause)
 		}
-		select {
-		case <-time.After(backoff):
-		case <-ctx.Done():
-		}
+		wait(ctx, backoff)
 		backoff = min(2*backoff, rejoinMax)
 	}
 	if group != nil {

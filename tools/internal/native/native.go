@@ -117,10 +117,10 @@ func Start(ctx context.Context, opts Options) (_ *Servers, err error) {
 		func(ctx context.Context) error { return s.prepareRedis(free.redis) },
 		func(ctx context.Context) error { return s.preparePostgres(ctx, free.postgres) },
 	}
-	if err := together(ctx, len(prepare), func(ctx context.Context, i int) error { return prepare[i](ctx) }); err != nil {
+	if err := process.Together(ctx, len(prepare), func(ctx context.Context, i int) error { return prepare[i](ctx) }); err != nil {
 		return nil, err
 	}
-	err = together(ctx, len(s.names), func(ctx context.Context, i int) error { return s.Restart(ctx, s.names[i]) })
+	err = process.Together(ctx, len(s.names), func(ctx context.Context, i int) error { return s.Restart(ctx, s.names[i]) })
 	if err != nil {
 		return nil, err
 	}
@@ -242,20 +242,4 @@ func (s *Servers) Stop(ctx context.Context) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// together runs n functions side by side; the first that fails ends the wait for the others.
-func together(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			if err := fn(ctx, i); err != nil {
-				cancel(err)
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
 }

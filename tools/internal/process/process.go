@@ -252,3 +252,19 @@ func (p *Process) WaitReady(ctx context.Context, r *Run, ask func(ctx context.Co
 		}
 	}
 }
+
+// Together runs n functions side by side; the first that fails ends the wait for the others.
+func Together(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if err := fn(ctx, i); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}

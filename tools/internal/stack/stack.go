@@ -136,23 +136,9 @@ func Start(ctx context.Context, opts Options) (_ *Stack, err error) {
 			Exited: func(state, log string) { s.report(name, state, log) },
 		})}
 	}
-	return s, s.startAll(ctx)
-}
-
-// startAll starts the services side by side; the first that fails ends the wait for the others.
-func (s *Stack) startAll(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	for name := range s.services {
-		wg.Go(func() {
-			if err := s.Restart(ctx, name); err != nil {
-				cancel(err)
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
+	return s, process.Together(ctx, len(opts.Services), func(ctx context.Context, i int) error {
+		return s.Restart(ctx, opts.Services[i])
+	})
 }
 
 // Restart starts a service or a server, after stopping it if it is up, and returns when it is ready.
