@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 
+	"github.com/orderflow/orderflow/pkg/coalesce"
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/fault"
@@ -209,7 +209,11 @@ func (c *Consumer) run(batch []*member) {
 			}
 		}
 	}()
-	ctx, cancel := whileAny(batch)
+	contexts := make([]context.Context, len(batch))
+	for i, m := range batch {
+		contexts[i] = m.ctx
+	}
+	ctx, cancel := coalesce.WhileAny(contexts...) // nobody waits for the transaction after that
 	defer cancel()
 
 	var failed *member
@@ -265,25 +269,4 @@ func besides(batch []*member, one *member) []*member {
 		}
 	}
 	return others
-}
-
-// whileAny returns a context that ends when those of all members have ended: then nobody waits for the transaction.
-func whileAny(batch []*member) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var left atomic.Int64
-	left.Store(int64(len(batch)))
-	stops := make([]func() bool, len(batch))
-	for i, m := range batch {
-		stops[i] = context.AfterFunc(m.ctx, func() {
-			if left.Add(-1) == 0 {
-				cancel()
-			}
-		})
-	}
-	return ctx, func() {
-		for _, stop := range stops {
-			stop()
-		}
-		cancel()
-	}
 }

@@ -16,7 +16,7 @@
 // and those who wait for the next, waiting. That is what OnCall is for.
 //
 // What handlers are going to ask for can be read for all of a batch in one statement, and written so, without them
-// knowing: Prepare, and package database's ReadAhead.
+// knowing: Prepare, and package database's Table.
 //
 // What an error means is in its mark (package fault):
 //

@@ -56,9 +56,16 @@ func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *s
 type Tx struct {
 	*sql.Tx
 	db     *DB
-	before []func(ctx context.Context) error
 	after  []func()
-	ahead  map[any]any
+	putOff map[any]PutOff
+	order  []PutOff // of putOff
+	writes int
+}
+
+// ExecContext runs a statement that changes something.
+func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	tx.writes++
+	return tx.Tx.ExecContext(ctx, query, args...)
 }
 
 // Dialect tells which database it is.
@@ -78,19 +85,26 @@ func (tx *Tx) ForUpdate() string {
 func (tx *Tx) AfterCommit(fn func()) { tx.after = append(tx.after, fn) }
 
 // Savepoint runs fn as a part of the transaction that can fail by itself. undone is why what fn did was undone, and the
-// hooks that it gave to AfterCommit forgotten: fn's error, or that of a statement which fn kept to itself. err is not nil
-// when the transaction cannot go on.
+// hooks that it gave to AfterCommit and what it put off forgotten: fn's error, or that of a statement which fn kept to
+// itself. err is not nil when the transaction cannot go on.
 func (tx *Tx) Savepoint(ctx context.Context, fn func() error) (undone, err error) {
+	if err := tx.Flush(ctx); err != nil {
+		return nil, err
+	}
 	if _, err := tx.ExecContext(ctx, `SAVEPOINT part`); err != nil {
 		return nil, fmt.Errorf("set savepoint: %w", Classify(err))
 	}
 	hooks := len(tx.after)
 	if undone = fn(); undone == nil {
+		undone = tx.Flush(ctx)
+	}
+	if undone == nil {
 		if _, undone = tx.ExecContext(ctx, `RELEASE SAVEPOINT part`); undone == nil {
 			return nil, nil
 		}
 		undone = fmt.Errorf("release savepoint: %w", Classify(undone))
 	}
+	tx.forget()
 	clear(tx.after[hooks:])
 	tx.after = tx.after[:hooks]
 	for _, statement := range []string{`ROLLBACK TO SAVEPOINT part`, `RELEASE SAVEPOINT part`} {
@@ -130,10 +144,8 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 	if err := fn(tx.Within(ctx), tx); err != nil {
 		return classifyIn(ctx, err)
 	}
-	for _, before := range tx.before {
-		if err := before(tx.Within(ctx)); err != nil {
-			return classifyIn(ctx, err)
-		}
+	if err := tx.Flush(tx.Within(ctx)); err != nil {
+		return classifyIn(ctx, err)
 	}
 	if err := sqlTx.Commit(); err != nil {
 		return classifyIn(ctx, fmt.Errorf("commit transaction: %w", err))

@@ -111,6 +111,15 @@ func (f *file) Close() error               { return nil }
 // (SQLite's is 32,766, PostgreSQL's 65,535) with up to 60 columns.
 const MaxRows = 500
 
+// maxRows is how many rows a statement of In or Columns is given at a time: on PostgreSQL they are few arguments however
+// many rows they have.
+func (d Dialect) maxRows() int {
+	if d == Postgres {
+		return 1 << 14
+	}
+	return MaxRows
+}
+
 // Rows returns the VALUES of a statement that inserts n rows of the given number of columns, numbered from first:
 // Rows(1, 2, 2) is "($1,$2),($3,$4)".
 func Rows(first, n, columns int) string {

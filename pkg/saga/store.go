@@ -2,7 +2,6 @@ package saga
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -99,91 +98,106 @@ func (s State) changedSince(before State) bool {
 	return len(s.Journal) != len(before.Journal) || s.JournalDropped != before.JournalDropped
 }
 
+// row is a saga as the table has it, or why it cannot be read.
+type row struct {
+	State
+	text string
+	err  error
+}
+
+var sagas = &database.Table[row]{
+	Name: "sagas", Exists: ErrExists,
+	Fields: []database.Field[row]{
+		database.Text("id", func(r row) string { return r.ID }),
+		database.Text("definition", func(r row) string { return r.Definition }).Fixed(),
+		database.Int("definition_version", func(r row) int64 { return int64(r.DefinitionVersion) }).Fixed(),
+		database.Int("version", func(r row) int64 { return r.Version }),
+		database.Text("status", func(r row) string { return string(r.Status) }),
+		database.Text("step", func(r row) string {
+			step, _ := r.Active()
+			return step.Name
+		}),
+		database.Text("state", func(r row) string { return r.text }),
+		database.TimeOrNull("next_deadline", func(r row) time.Time { return r.NextDeadline() }),
+		database.Time("created_at", func(r row) time.Time { return r.StartedAt }).Fixed(),
+		database.Time("updated_at", func(r row) time.Time { return r.UpdatedAt }),
+	},
+	Scan: func(columns database.Scanner) (row, error) {
+		var (
+			r       row
+			id      string
+			version int64
+			skip    any
+		)
+		if err := columns.Scan(&id, &skip, &skip, &version, &skip, &skip, &r.text, &skip, &skip, &skip); err != nil {
+			return r, err
+		}
+		if err := json.Unmarshal([]byte(r.text), &r.State); err != nil {
+			r.err = fault.Permanentf("read saga %s: %w", id, err) // no other's business
+		}
+		r.ID, r.Version = id, version
+		return r, nil
+	},
+}
+
+// found is the state in a row that was asked for.
+func (r row) found(id string, there bool, err error) (State, error) {
+	switch {
+	case err != nil:
+		return State{}, fmt.Errorf("saga %s: %w", id, err)
+	case !there:
+		return State{}, fmt.Errorf("saga %s: %w", id, ErrNotFound)
+	}
+	return r.State, r.err
+}
+
+// ReadAhead reads and locks the sagas with these ids, those that there are, in one statement: Load, Save and Apply then
+// need none.
+func (st *Store) ReadAhead(ctx context.Context, tx *database.Tx, ids []string) error {
+	return sagas.Ahead(ctx, tx, ids...)
+}
+
 // Load reads a saga and locks its row until the transaction ends. ErrNotFound when there is none.
 func (st *Store) Load(ctx context.Context, tx *database.Tx, id string) (State, error) {
-	if row, ok := database.AheadOf[ahead](tx).Get(id); ok {
-		return row.State, nil
-	}
-	return scan(id, tx.QueryRowContext(ctx, selectState+tx.ForUpdate(), id))
+	r, there, err := sagas.Load(ctx, tx, id)
+	return r.found(id, there, err)
 }
 
 // Get reads a saga as last committed, without a lock. ErrNotFound when there is none.
 func (st *Store) Get(ctx context.Context, db *database.DB, id string) (State, error) {
-	return scan(id, db.QueryRowContext(ctx, selectState, id))
+	r, there, err := sagas.Get(ctx, db, id)
+	return r.found(id, there, err)
 }
 
-const selectState = `SELECT version, state FROM sagas WHERE id = $1`
-
-func scan(id string, row *sql.Row) (State, error) {
-	var (
-		s       State
-		version int64
-		text    string
-	)
-	switch err := row.Scan(&version, &text); {
-	case errors.Is(err, sql.ErrNoRows):
-		return State{}, fmt.Errorf("saga %s: %w", id, ErrNotFound)
-	case err != nil:
-		return State{}, fmt.Errorf("read saga %s: %w", id, database.Classify(err))
-	}
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
-		return State{}, fault.Permanentf("read saga %s: %w", id, err)
-	}
-	s.Version = version
-	return s, nil
-}
-
-// Insert writes a new saga and returns it with its version. ErrExists when the id is taken.
-func (st *Store) Insert(ctx context.Context, tx *database.Tx, s State) (State, error) {
+// Insert writes a new saga before the commit, which fails with ErrExists when the id is taken, and returns it with its
+// version.
+func (st *Store) Insert(_ context.Context, tx *database.Tx, s State) (State, error) {
 	s.Version = 1
-	text, err := json.Marshal(s)
-	if err != nil {
-		return State{}, fault.Permanentf("write saga %s: %w", s.ID, err)
-	}
-	step, _ := s.Active()
-	result, err := tx.ExecContext(ctx, `
-		INSERT INTO sagas (id, definition, definition_version, version, status, step, state, next_deadline, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-		ON CONFLICT (id) DO NOTHING`,
-		s.ID, s.Definition, s.DefinitionVersion, s.Version, string(s.Status), step.Name, string(text), nullable(s.NextDeadline()), s.StartedAt, s.UpdatedAt)
-	return s, written(result, err, s.ID, ErrExists)
+	return s, put(tx, s)
 }
 
-// Save writes a saga that Load returned and Decide changed, and returns it with its new version. When the row is no
-// longer what was loaded it writes nothing and the error is transient.
+// Save writes, before the commit, a saga that Load returned and Decide changed, and returns it with its new version. When
+// the row is no longer what was loaded it writes nothing and the error is transient.
 func (st *Store) Save(ctx context.Context, tx *database.Tx, s State) (State, error) {
-	if rows := database.AheadOf[ahead](tx); rows.Has(s.ID) {
-		return saveAhead(rows, s)
-	}
-	text, err := json.Marshal(s)
+	present, err := st.Load(ctx, tx, s.ID)
 	if err != nil {
-		return State{}, fault.Permanentf("write saga %s: %w", s.ID, err)
+		return s, err
 	}
-	step, _ := s.Active()
-	result, err := tx.ExecContext(ctx, `
-		UPDATE sagas SET version = $1, status = $2, step = $3, state = $4, next_deadline = $5, updated_at = $6
-		WHERE id = $7 AND version = $8`,
-		s.Version+1, string(s.Status), step.Name, string(text), nullable(s.NextDeadline()), s.UpdatedAt, s.ID, s.Version)
-	conflict := fault.Transientf("version %d is stale", s.Version)
+	if present.Version != s.Version {
+		return s, fault.Transientf("write saga %s: version %d is stale", s.ID, s.Version)
+	}
 	s.Version++
-	return s, written(result, err, s.ID, conflict)
+	return s, put(tx, s)
 }
 
-// written checks that exactly the one row was written; untouched is the error when it was not.
-func written(result sql.Result, err error, id string, untouched error) error {
-	if err == nil {
-		var n int64
-		if n, err = result.RowsAffected(); err == nil && n == 0 {
-			return fmt.Errorf("write saga %s: %w", id, untouched)
-		}
-	}
+func put(tx *database.Tx, s State) error {
+	text, err := json.Marshal(s)
 	if err != nil {
-		return fmt.Errorf("write saga %s: %w", id, database.Classify(err))
+		return fault.Permanentf("write saga %s: %w", s.ID, err)
 	}
+	sagas.Put(tx, row{State: s, text: string(text)})
 	return nil
 }
-
-func nullable(t time.Time) sql.NullTime { return sql.NullTime{Time: t, Valid: !t.IsZero()} }
 
 // DueSaga is a saga whose deadline has passed, and its place in the order of deadlines.
 type DueSaga struct {

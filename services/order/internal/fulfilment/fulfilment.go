@@ -162,9 +162,7 @@ func (f *Fulfilment) advance(ctx context.Context, tx *outbox.Tx, o rules.Order, 
 		tx.AfterCommit(func() {
 			f.logger.DebugContext(ctx, "order moved", "state", o.State, "saga", state.Status, "reason", state.Reason)
 		})
-		if err := store.Update(ctx, tx.Tx, o); err != nil {
-			return o, err
-		}
+		store.Update(tx.Tx, o)
 	}
 	return o, send(ctx, tx, o, commands)
 }

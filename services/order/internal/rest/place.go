@@ -52,7 +52,7 @@ func (s *Server) CreateOrder(ctx context.Context, r orderapi.CreateOrderRequestO
 			if err != nil {
 				return httpapi.Response{}, unprocessable(err)
 			}
-			if err := store.Insert(ctx, tx.Tx, o); err != nil {
+			if err := store.Insert(tx.Tx, o); err != nil {
 				return httpapi.Response{}, err
 			}
 			if err := s.Fulfilment.Start(ctx, tx, o); err != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/database"
@@ -79,11 +80,42 @@ type line struct {
 	Total    events.Money `json:"total"`
 }
 
-const columns = `id, customer_id, state, version, currency, total, lines, shipping_address, payment_method,
-	failure_code, failure_detail, carrier, tracking_number, created_at, updated_at`
+func failure(o rules.Order) events.Reason {
+	if o.Failure == nil {
+		return events.Reason{}
+	}
+	return *o.Failure
+}
 
-// Insert writes a new order.
-func Insert(ctx context.Context, tx *database.Tx, o rules.Order) error {
+// stored is an order with what the table has as JSON.
+type stored struct {
+	rules.Order
+	lines, address string
+}
+
+var orders = &database.Table[stored]{
+	Name: "orders", Scan: scan,
+	Fields: []database.Field[stored]{
+		database.Text("id", func(o stored) string { return o.ID }),
+		database.Text("customer_id", func(o stored) string { return o.CustomerID }).Fixed(),
+		database.Text("state", func(o stored) string { return string(o.State) }),
+		database.Int("version", func(o stored) int64 { return o.Version }),
+		database.Text("currency", func(o stored) string { return o.Total.Currency }).Fixed(),
+		database.Int("total", func(o stored) int64 { return o.Total.Amount }).Fixed(),
+		database.Text("lines", func(o stored) string { return o.lines }).Fixed(),
+		database.Text("shipping_address", func(o stored) string { return o.address }).Fixed(),
+		database.Text("payment_method", func(o stored) string { return o.PaymentMethod }).Fixed(),
+		database.Text("failure_code", func(o stored) string { return failure(o.Order).Code }),
+		database.Text("failure_detail", func(o stored) string { return failure(o.Order).Detail }),
+		database.Text("carrier", func(o stored) string { return o.Carrier }),
+		database.Text("tracking_number", func(o stored) string { return o.TrackingNumber }),
+		database.Time("created_at", func(o stored) time.Time { return o.CreatedAt }).Fixed(),
+		database.Time("updated_at", func(o stored) time.Time { return o.UpdatedAt }),
+	},
+}
+
+// Insert writes a new order before the commit.
+func Insert(tx *database.Tx, o rules.Order) error {
 	lines := make([]line, len(o.Lines))
 	for i, l := range o.Lines {
 		lines[i] = line{l.SKU, l.Name, l.Quantity, l.Price, l.Total}
@@ -96,47 +128,27 @@ func Insert(ctx context.Context, tx *database.Tx, o rules.Order) error {
 	if err != nil {
 		return fmt.Errorf("encode address of order %s: %w", o.ID, err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO orders (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', '', '', '', $10, $11)`,
-		o.ID, o.CustomerID, string(o.State), o.Version, o.Total.Currency, o.Total.Amount, string(linesJSON),
-		string(address), o.PaymentMethod, o.CreatedAt, o.UpdatedAt)
-	if err != nil {
-		return fmt.Errorf("insert order %s: %w", o.ID, database.Classify(err))
-	}
+	orders.Put(tx, stored{o, string(linesJSON), string(address)})
 	return nil
+}
+
+// ReadAhead reads and locks the orders with these ids, those that there are, in one statement: Load then needs none.
+func ReadAhead(ctx context.Context, tx *database.Tx, ids []string) error {
+	return orders.Ahead(ctx, tx, ids...)
 }
 
 // Load reads an order and locks its row until the transaction ends.
 func Load(ctx context.Context, tx *database.Tx, id string) (rules.Order, error) {
-	if o, ok := database.AheadOf[rules.Order](tx).Get(id); ok {
-		return o, nil
-	}
-	return found(scan(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM orders WHERE id = $1`+tx.ForUpdate(), id)))
+	return found(orders.Load(ctx, tx, id))
 }
 
 // Get reads an order.
 func Get(ctx context.Context, db *database.DB, id string) (rules.Order, error) {
-	return found(scan(db.QueryRowContext(ctx, `SELECT `+columns+` FROM orders WHERE id = $1`, id)))
+	return found(orders.Get(ctx, db, id))
 }
 
-// Update writes what can change of an order that was loaded in tx.
-func Update(ctx context.Context, tx *database.Tx, o rules.Order) error {
-	if rows := database.AheadOf[rules.Order](tx); rows.Has(o.ID) {
-		rows.Put(o.ID, o)
-		return nil
-	}
-	var failure events.Reason
-	if o.Failure != nil {
-		failure = *o.Failure
-	}
-	_, err := tx.ExecContext(ctx, `UPDATE orders SET state = $2, version = $3, failure_code = $4, failure_detail = $5,
-		carrier = $6, tracking_number = $7, updated_at = $8 WHERE id = $1`,
-		o.ID, string(o.State), o.Version, failure.Code, failure.Detail, o.Carrier, o.TrackingNumber, o.UpdatedAt)
-	if err != nil {
-		return fmt.Errorf("update order %s: %w", o.ID, database.Classify(err))
-	}
-	return nil
-}
+// Update writes what can change of an order that was loaded in tx, before the commit.
+func Update(tx *database.Tx, o rules.Order) { orders.Put(tx, stored{Order: o}) }
 
 // Filter selects orders; empty fields select all.
 type Filter struct {
@@ -150,7 +162,7 @@ type Filter struct {
 // List returns orders, the newest first.
 func List(ctx context.Context, db *database.DB, f Filter) ([]rules.Order, error) {
 	// Conditions are put together so that each combination has an index to use.
-	query, args := `SELECT `+columns+` FROM orders WHERE TRUE`, []any{}
+	query, args := `SELECT `+orders.Columns()+` FROM orders WHERE TRUE`, []any{}
 	where := func(condition, value string) {
 		if value != "" {
 			args = append(args, value)
@@ -163,38 +175,26 @@ func List(ctx context.Context, db *database.DB, f Filter) ([]rules.Order, error)
 	args = append(args, f.Limit)
 	query += fmt.Sprintf(" ORDER BY id DESC LIMIT $%d", len(args))
 
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list orders: %w", database.Classify(err))
+	rows, err := orders.List(ctx, db, query, args...)
+	list := make([]rules.Order, len(rows))
+	for i, row := range rows {
+		list[i] = row.Order
 	}
-	defer rows.Close()
-	var orders []rules.Order
-	for rows.Next() {
-		o, err := scan(rows)
-		if err != nil {
-			return nil, fmt.Errorf("list orders: %w", err)
-		}
-		orders = append(orders, o)
-	}
-	return orders, database.Classify(rows.Err())
+	return list, err
 }
 
-func found(o rules.Order, err error) (rules.Order, error) {
-	if errors.Is(err, sql.ErrNoRows) {
-		return rules.Order{}, fault.AsPermanent(ErrNotFound)
+func found(o stored, there bool, err error) (rules.Order, error) {
+	if err == nil && !there {
+		err = fault.AsPermanent(ErrNotFound)
 	}
-	if err != nil {
-		return rules.Order{}, fmt.Errorf("read order: %w", database.Classify(err))
-	}
-	return o, nil
+	return o.Order, err
 }
 
-func scan(row interface{ Scan(...any) error }) (rules.Order, error) {
-	var o rules.Order
-	var linesJSON, address string
+func scan(row database.Scanner) (stored, error) {
+	var o stored
 	var failure events.Reason
-	err := row.Scan(&o.ID, &o.CustomerID, &o.State, &o.Version, &o.Total.Currency, &o.Total.Amount, &linesJSON,
-		&address, &o.PaymentMethod, &failure.Code, &failure.Detail, &o.Carrier, &o.TrackingNumber, &o.CreatedAt, &o.UpdatedAt)
+	err := row.Scan(&o.ID, &o.CustomerID, &o.State, &o.Version, &o.Total.Currency, &o.Total.Amount, &o.lines,
+		&o.address, &o.PaymentMethod, &failure.Code, &failure.Detail, &o.Carrier, &o.TrackingNumber, &o.CreatedAt, &o.UpdatedAt)
 	if err != nil {
 		return o, err
 	}
@@ -203,7 +203,7 @@ func scan(row interface{ Scan(...any) error }) (rules.Order, error) {
 		o.Failure = &failure
 	}
 	var lines []line
-	if err := json.Unmarshal([]byte(linesJSON), &lines); err != nil {
+	if err := json.Unmarshal([]byte(o.lines), &lines); err != nil {
 		return o, fmt.Errorf("lines of order %s: %w", o.ID, err)
 	}
 	for _, l := range lines {
@@ -211,7 +211,7 @@ func scan(row interface{ Scan(...any) error }) (rules.Order, error) {
 			Product: rules.Product{SKU: l.SKU, Name: l.Name, Price: l.Price}, Quantity: l.Quantity, Total: l.Total,
 		})
 	}
-	if err := json.Unmarshal([]byte(address), &o.ShippingAddress); err != nil {
+	if err := json.Unmarshal([]byte(o.address), &o.ShippingAddress); err != nil {
 		return o, fmt.Errorf("address of order %s: %w", o.ID, err)
 	}
 	return o, nil
