@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/orderflow/orderflow/pkg/coalesce"
 	"github.com/orderflow/orderflow/pkg/consumer"
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/pkg/deadletter"
@@ -96,6 +97,7 @@ type App struct {
 	cfg    Config
 	topics []kafka.Topic
 	sender Sender
+	once   *coalesce.Group[onceCall, httpapi.Response]
 }
 
 // purge is how often what has expired is removed, and how many rows at a time.
@@ -163,6 +165,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	})
 	a.DeadLetters = deadletter.NewStore(a.DB, a.sender, a.Events.Now)
 	a.Idempotency = httpapi.NewIdempotency(cfg.IdempotencyRetention)
+	a.once = coalesce.New(onceBatch, onceWaiting, a.answerAll)
 	a.Consumer, err = consumer.New(cfg.Config, consumer.Deps{
 		Group: a.Group, RedriveOnly: cfg.ReplayGroup != "", Guarantee: opts.Guarantee, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
 		Validate: opts.Validate, Key: opts.Key, Logger: rt.Logger, Registry: rt.Registry, Now: a.Events.Now,

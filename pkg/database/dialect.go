@@ -146,6 +146,11 @@ func Texts(values []string) Column {
 	return Column{"text[]", values, len(values), func(i int) any { return values[i] }}
 }
 
+// Blobs is a column of bytes.
+func Blobs(values [][]byte) Column {
+	return Column{"bytea[]", values, len(values), func(i int) any { return values[i] }}
+}
+
 // Times is a column of instants.
 func Times(values []time.Time) Column {
 	return Column{"timestamptz[]", values, len(values), func(i int) any { return values[i] }}

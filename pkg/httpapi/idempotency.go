@@ -2,18 +2,22 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/fault"
 )
 
 // HeaderReplayed says that an answer is an earlier request's.
@@ -39,13 +43,11 @@ var Migrations = database.Folder(files)
 //		return err
 //	}
 //	defer release()
-//	err = outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {
-//		answer, _, err = idem.Do(ctx, tx.Tx, req, func() (httpapi.Response, error) { … effect through tx … })
-//		return err
-//	})
+//	x := &httpapi.Exchange{Request: req, Do: func() (httpapi.Response, error) { … effect through tx … }}
+//	err = db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error { return idem.Do(ctx, tx, []*httpapi.Exchange{x}) })
 //
-// Do alone makes the effect happen once, because the key's row commits with it; Begin spares a request whose twin is at
-// work in this process the wait for it, and answers 409.
+// again if that is ErrTwin. Do alone makes the effect happen once, because the key's row commits with it; Begin spares a
+// request whose twin is at work in this process the wait for it, and answers 409.
 type Idempotency struct {
 	ttl time.Duration
 
@@ -70,6 +72,12 @@ type IdempotentRequest struct {
 	Fingerprint string
 	// At is now.
 	At time.Time
+}
+
+func (r IdempotentRequest) at() [2]string { return [2]string{r.Client, r.Key} }
+
+func inFlight() error {
+	return Conflict("a request with this Idempotency-Key is being worked on; ask again").WithHeader("Retry-After", "1")
 }
 
 // NewIdempotentRequest checks the header Idempotency-Key, quoted as the draft has it or not, and takes the request's
@@ -139,11 +147,11 @@ func fingerprint(client, operation string, body any) (string, error) {
 // Begin claims the request's key in this process until release is called, which may be more than once. While it is
 // claimed already, Begin returns a 409 problem.
 func (i *Idempotency) Begin(req IdempotentRequest) (release func(), err error) {
-	at := [2]string{req.Client, req.Key}
+	at := req.at()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.inFlight[at] {
-		return nil, Conflict("a request with this Idempotency-Key is being worked on; ask again").WithHeader("Retry-After", "1")
+		return nil, inFlight()
 	}
 	i.inFlight[at] = true
 	return sync.OnceFunc(func() {
@@ -153,81 +161,135 @@ func (i *Idempotency) Begin(req IdempotentRequest) (release func(), err error) {
 	}), nil
 }
 
-// Do returns the answer kept under the request's key, marked with the header Idempotency-Replayed, or calls fn and
-// keeps its answer in tx, be it a success or a refusal (Problem.Response). A kept key of another request is a 422
-// problem. When fn returns an error nothing is kept, and the caller must let tx roll back.
-//
-// A request whose twin is in another transaction waits for that one to end: the twins' row is one.
-func (i *Idempotency) Do(ctx context.Context, tx *database.Tx, req IdempotentRequest, fn func() (Response, error)) (answer Response, replayed bool, err error) {
-	claimed, err := i.claim(ctx, tx, req)
-	if err != nil {
-		return Response{}, false, err
-	}
-	if !claimed {
-		answer, err := kept(ctx, tx, req)
-		return answer, err == nil, err
-	}
-	answer, err = fn()
-	if err != nil {
-		return Response{}, false, err
-	}
-	headers, err := json.Marshal(answer.Header)
-	if err != nil {
-		return Response{}, false, fmt.Errorf("keep answer: %w", err)
-	}
-	body := answer.Body
-	if body == nil {
-		body = []byte{} // nil would be NULL
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE idempotency_keys SET status = $3, headers = $4, body = $5 WHERE client = $1 AND request_key = $2`,
-		req.Client, req.Key, answer.Status, string(headers), body)
-	if err != nil {
-		return Response{}, false, fmt.Errorf("keep answer: %w", err)
-	}
-	return answer, false, nil
+// Exchange is a request and its answer.
+type Exchange struct {
+	Request IdempotentRequest
+	// Do makes the answer, be it a success or a refusal (Problem.Response), with its effect. Its error is Err, and then
+	// nothing is kept.
+	Do func() (Response, error)
+
+	// Answer is that of Do, or one that was kept, marked with the header Idempotency-Replayed; then Replayed is true.
+	Answer   Response
+	Replayed bool
+	// Err is why there is no answer. A kept key of another request is a 422 problem.
+	Err error
 }
 
-// claim writes the key's row unless a live one is there.
-func (i *Idempotency) claim(ctx context.Context, tx *database.Tx, req IdempotentRequest) (bool, error) {
-	result, err := tx.ExecContext(ctx, `
+// ErrTwin: another process has just answered one of the requests. The transaction is to be done again, and will find that
+// answer.
+var ErrTwin = fault.Transientf("another process has answered a request with this Idempotency-Key meanwhile")
+
+// Do answers the requests: with what is kept under their keys, or what their Do gives, which is kept in tx. It costs two
+// statements however many they are, beside those of Do. Its error undoes tx; ErrTwin is one. Of requests with one key, which
+// Begin does not let come here together, only the first is answered.
+func (i *Idempotency) Do(ctx context.Context, tx *database.Tx, exchanges []*Exchange) error {
+	byKey := make(map[[2]string]*Exchange, len(exchanges))
+	for _, x := range exchanges {
+		x.Answer, x.Replayed, x.Err = Response{}, false, nil
+		if at := x.Request.at(); byKey[at] == nil {
+			byKey[at] = x
+		} else {
+			x.Err = inFlight()
+		}
+	}
+	if err := replay(ctx, tx, byKey); err != nil {
+		return fmt.Errorf("read kept answers: %w", err)
+	}
+	var fresh []*Exchange
+	for _, x := range exchanges {
+		if x.Err != nil || x.Replayed {
+			continue
+		}
+		if x.Answer, x.Err = x.Do(); x.Err == nil {
+			fresh = append(fresh, x)
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	if err := i.keep(ctx, tx, fresh); err != nil {
+		return fmt.Errorf("keep answers: %w", err)
+	}
+	return nil
+}
+
+// replay gives those exchanges whose keys are kept their answers.
+func replay(ctx context.Context, tx *database.Tx, byKey map[[2]string]*Exchange) (err error) {
+	clients, keys := make([]string, 0, len(byKey)), make([]string, 0, len(byKey))
+	for at := range byKey {
+		clients, keys = append(clients, at[0]), append(keys, at[1])
+	}
+	values, args := tx.Dialect().Columns(database.Texts(clients), database.Texts(keys))
+	rows, err := tx.QueryContext(ctx, `SELECT client, request_key, fingerprint, status, headers, body, expires_at
+		FROM idempotency_keys WHERE (client, request_key) IN (`+values+`)`, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var at [2]string
+		var fingerprint, headers string
+		var answer Response
+		var expires time.Time
+		if err := rows.Scan(&at[0], &at[1], &fingerprint, &answer.Status, &headers, &answer.Body, &expires); err != nil {
+			return err
+		}
+		x := byKey[at]
+		if !expires.After(x.Request.At) {
+			continue
+		}
+		if fingerprint != x.Request.Fingerprint {
+			x.Err = Unprocessable("this Idempotency-Key has been used for another request", FieldError{
+				In: "header", Path: "Idempotency-Key", Detail: "must be new for a new request",
+			})
+			continue
+		}
+		if err := json.Unmarshal([]byte(headers), &answer.Header); err != nil {
+			return err
+		}
+		if answer.Header == nil {
+			answer.Header = http.Header{}
+		}
+		answer.Header.Set(HeaderReplayed, "true")
+		x.Answer, x.Replayed = answer, true
+	}
+	return rows.Err()
+}
+
+// keep writes the answers, in one order of keys, so that two processes never wait for each other in a circle. A live row
+// that has come meanwhile is a twin's.
+func (i *Idempotency) keep(ctx context.Context, tx *database.Tx, fresh []*Exchange) error {
+	slices.SortFunc(fresh, func(a, b *Exchange) int {
+		return cmp.Or(strings.Compare(a.Request.Client, b.Request.Client), strings.Compare(a.Request.Key, b.Request.Key))
+	})
+	n := len(fresh)
+	clients, keys, fingerprints, headers := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	statuses, bodies, created, expires := make([]int64, n), make([][]byte, n), make([]time.Time, n), make([]time.Time, n)
+	for k, x := range fresh {
+		text, err := json.Marshal(x.Answer.Header)
+		if err != nil {
+			return err
+		}
+		clients[k], keys[k], fingerprints[k] = x.Request.Client, x.Request.Key, x.Request.Fingerprint
+		statuses[k], headers[k], bodies[k] = int64(x.Answer.Status), string(text), append([]byte{}, x.Answer.Body...) // nil would be NULL
+		created[k], expires[k] = x.Request.At, x.Request.At.Add(i.ttl)
+	}
+	values, args := tx.Dialect().Columns(database.Texts(clients), database.Texts(keys), database.Texts(fingerprints),
+		database.Ints(statuses), database.Texts(headers), database.Blobs(bodies), database.Times(created), database.Times(expires))
+	// SQLite wants the WHERE to tell the ON of the conflict from that of a join.
+	result, err := tx.ExecContext(ctx, `WITH v (client, request_key, fingerprint, status, headers, body, created_at, expires_at) AS (`+values+`)
 		INSERT INTO idempotency_keys (client, request_key, fingerprint, status, headers, body, created_at, expires_at)
-		VALUES ($1, $2, $3, 0, '{}', $4, $5, $6)
-		ON CONFLICT (client, request_key) DO UPDATE
-		SET fingerprint = excluded.fingerprint, status = 0, headers = '{}', body = excluded.body,
-		    created_at = excluded.created_at, expires_at = excluded.expires_at
-		WHERE idempotency_keys.expires_at <= excluded.created_at`,
-		req.Client, req.Key, req.Fingerprint, []byte{}, req.At, req.At.Add(i.ttl))
+		SELECT * FROM v WHERE TRUE
+		ON CONFLICT (client, request_key) DO UPDATE SET fingerprint = excluded.fingerprint, status = excluded.status,
+			headers = excluded.headers, body = excluded.body, created_at = excluded.created_at, expires_at = excluded.expires_at
+		WHERE idempotency_keys.expires_at <= excluded.created_at`, args...)
 	if err != nil {
-		return false, fmt.Errorf("claim idempotency key: %w", err)
+		return err
 	}
-	n, err := result.RowsAffected()
-	if err != nil {
-		return false, fmt.Errorf("claim idempotency key: %w", err)
+	if written, err := result.RowsAffected(); err != nil || written != int64(n) {
+		return errors.Join(err, ErrTwin)
 	}
-	return n == 1, nil
-}
-
-func kept(ctx context.Context, tx *database.Tx, req IdempotentRequest) (Response, error) {
-	var answer Response
-	var fingerprint, headers string
-	err := tx.QueryRowContext(ctx, `SELECT fingerprint, status, headers, body FROM idempotency_keys WHERE client = $1 AND request_key = $2`,
-		req.Client, req.Key).Scan(&fingerprint, &answer.Status, &headers, &answer.Body)
-	if err != nil {
-		return Response{}, fmt.Errorf("read kept answer: %w", err)
-	}
-	if fingerprint != req.Fingerprint {
-		return Response{}, Unprocessable("this Idempotency-Key has been used for another request", FieldError{
-			In: "header", Path: "Idempotency-Key", Detail: "must be new for a new request",
-		})
-	}
-	if err := json.Unmarshal([]byte(headers), &answer.Header); err != nil {
-		return Response{}, fmt.Errorf("read kept answer: %w", err)
-	}
-	if answer.Header == nil {
-		answer.Header = http.Header{}
-	}
-	answer.Header.Set(HeaderReplayed, "true")
-	return answer, nil
+	return nil
 }
 
 // Purge deletes at most limit keys that expired at now or before, and returns how many.

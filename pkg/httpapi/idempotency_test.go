@@ -40,16 +40,27 @@ func request(t *testing.T, client, key, body string, at time.Time) httpapi.Idemp
 
 // call is what a handler does.
 func call(ctx context.Context, db *database.DB, i *httpapi.Idempotency, req httpapi.IdempotentRequest, fn func() (httpapi.Response, error)) (answer httpapi.Response, replayed bool, err error) {
+	return callThen(ctx, db, i, req, fn, func() {})
+}
+
+// callThen calls then before the commit.
+func callThen(ctx context.Context, db *database.DB, i *httpapi.Idempotency, req httpapi.IdempotentRequest, fn func() (httpapi.Response, error), then func()) (answer httpapi.Response, replayed bool, err error) {
 	release, err := i.Begin(req)
 	if err != nil {
 		return answer, false, err
 	}
 	defer release()
-	err = db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
-		answer, replayed, err = i.Do(ctx, tx, req, fn)
-		return err
-	})
-	return answer, replayed, err
+	x := &httpapi.Exchange{Request: req, Do: fn}
+	for err = httpapi.ErrTwin; errors.Is(err, httpapi.ErrTwin); {
+		err = db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
+			if err := i.Do(ctx, tx, []*httpapi.Exchange{x}); err != nil {
+				return err
+			}
+			then()
+			return x.Err
+		})
+	}
+	return x.Answer, x.Replayed, err
 }
 
 func TestIdempotency(t *testing.T) {
@@ -101,7 +112,7 @@ func TestPurgeSparesAKeyThatIsTakenMeanwhile(t *testing.T) {
 
 		later := noon.Add(2 * time.Hour)
 		purged := make(chan error, 1)
-		_, replayed, err := call(t.Context(), db, i, request(t, "a", "k", `{}`, later), func() (httpapi.Response, error) {
+		_, replayed, err := callThen(t.Context(), db, i, request(t, "a", "k", `{}`, later), answer, func() {
 			go func() {
 				_, err := i.Purge(context.WithoutCancel(t.Context()), db, later, 10)
 				purged <- err
@@ -114,7 +125,6 @@ func TestPurgeSparesAKeyThatIsTakenMeanwhile(t *testing.T) {
 					return err == nil && n == 1
 				}, 10*time.Second, time.Millisecond, "the purge waits")
 			}
-			return answer()
 		})
 		require.NoError(t, err)
 		require.False(t, replayed)

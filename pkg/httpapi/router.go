@@ -37,7 +37,7 @@ type Deps struct {
 	Identify func(*http.Request) (Caller, error)
 	// NewID makes the id of a request that brought none; nil means UUIDv7.
 	NewID func() string
-	// MaxInFlight bounds the requests at work, event streams included; the next one gets a 503. Zero means 1000.
+	// MaxInFlight bounds the requests at work, event streams included; the next one gets a 503. Zero means 2000.
 	MaxInFlight int
 }
 
@@ -55,7 +55,7 @@ func NewRouter(d Deps) (chi.Router, error) {
 		d.NewID = func() string { return uuid.Must(uuid.NewV7()).String() }
 	}
 	if d.MaxInFlight == 0 {
-		d.MaxInFlight = 1000
+		d.MaxInFlight = 2000
 	}
 	a := &around{deps: d, slots: make(chan struct{}, d.MaxInFlight), tracer: d.Tracer.Tracer("github.com/orderflow/orderflow/pkg/httpapi")}
 	a.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{

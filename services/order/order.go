@@ -74,7 +74,7 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	}, saga.TimersConfig{Interval: cfg.TimerPoll, Now: a.Events.Now, Logger: rt.Logger})
 	rt.Go("saga deadlines", timers.Run)
 
-	server := &rest.Server{App: a, Fulfilment: f, Sagas: sagas}
+	server := &rest.Server{App: a, Fulfilment: f, Sagas: sagas, Catalogue: store.NewCatalogue(a.DB)}
 	err = a.Mount(orderapi.GetSpec, func(r chi.Router) {
 		orderapi.HandlerWithOptions(orderapi.NewStrictHandlerWithOptions(server, nil, orderapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc: httpapi.WriteRequestError, ResponseErrorHandlerFunc: httpapi.Write,

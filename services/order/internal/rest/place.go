@@ -40,14 +40,14 @@ func (s *Server) CreateOrder(ctx context.Context, r orderapi.CreateOrderRequestO
 		request.Items = append(request.Items, rules.Item{SKU: l.SKU, Quantity: l.Quantity})
 	}
 	ctx = observe.With(ctx, "order_id", request.ID)
+	catalogue, err := s.Catalogue.Of(ctx, request.Items)
+	if err != nil {
+		return nil, err
+	}
 
 	answer, err := s.App.Once(ctx, r.Params.IdempotencyKey, "POST /v1/orders", r.Body,
 		func(ctx context.Context, tx *outbox.Tx) (httpapi.Response, error) {
 			request.At = tx.Now()
-			catalogue, err := store.Catalogue(ctx, tx.Tx, request.Items)
-			if err != nil {
-				return httpapi.Response{}, err
-			}
 			o, err := rules.Place(request, catalogue)
 			if err != nil {
 				return httpapi.Response{}, unprocessable(err)

@@ -19,6 +19,7 @@ type Server struct {
 	App        *app.App
 	Fulfilment *fulfilment.Fulfilment
 	Sagas      *saga.Store
+	Catalogue  *store.Catalogue
 }
 
 var _ orderapi.StrictServerInterface = (*Server)(nil)

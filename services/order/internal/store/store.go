@@ -3,16 +3,15 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"github.com/orderflow/orderflow/api/events"
+	"github.com/orderflow/orderflow/pkg/coalesce"
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/services/order/internal/rules"
@@ -27,48 +26,49 @@ func Migrations() fs.FS { return database.Folder(files) }
 // ErrNotFound: there is no such order.
 var ErrNotFound = errors.New("no such order")
 
-// querier is a transaction or the read pool.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+var products = &database.Table[rules.Product]{
+	Name: "products",
+	Fields: []database.Field[rules.Product]{
+		database.Text("sku", func(p rules.Product) string { return p.SKU }),
+		database.Text("name", func(p rules.Product) string { return p.Name }),
+		database.Int("price", func(p rules.Product) int64 { return p.Price.Amount }),
+		database.Text("currency", func(p rules.Product) string { return p.Price.Currency }),
+	},
+	Scan: func(row database.Scanner) (p rules.Product, err error) {
+		return p, row.Scan(&p.SKU, &p.Name, &p.Price.Amount, &p.Price.Currency)
+	},
 }
 
 // Products returns all products by SKU.
 func Products(ctx context.Context, db *database.DB) ([]rules.Product, error) {
-	return products(ctx, db, `SELECT sku, name, price, currency FROM products ORDER BY sku`)
+	return products.List(ctx, db, `SELECT `+products.Columns()+` FROM products ORDER BY sku`)
 }
 
-// Catalogue returns those products that the items name.
-func Catalogue(ctx context.Context, tx *database.Tx, items []rules.Item) (map[string]rules.Product, error) {
-	args, places := make([]any, len(items)), make([]string, len(items))
-	for i, item := range items {
-		args[i], places[i] = item.SKU, fmt.Sprintf("$%d", i+1)
-	}
-	list, err := products(ctx, tx, `SELECT sku, name, price, currency FROM products WHERE sku IN (`+strings.Join(places, ", ")+`)`, args...)
-	if err != nil {
-		return nil, err
-	}
-	catalogue := make(map[string]rules.Product, len(list))
-	for _, p := range list {
-		catalogue[p.SKU] = p
-	}
-	return catalogue, nil
+// Catalogue looks products up, those of orders that come at the same time in one statement.
+type Catalogue struct {
+	lookups *coalesce.Group[[]rules.Item, map[string]rules.Product]
 }
 
-func products(ctx context.Context, q querier, query string, args ...any) ([]rules.Product, error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read products: %w", database.Classify(err))
-	}
-	defer rows.Close()
-	var list []rules.Product
-	for rows.Next() {
-		var p rules.Product
-		if err := rows.Scan(&p.SKU, &p.Name, &p.Price.Amount, &p.Price.Currency); err != nil {
-			return nil, fmt.Errorf("read products: %w", err)
+// NewCatalogue returns the catalogue in db.
+func NewCatalogue(db *database.DB) *Catalogue {
+	return &Catalogue{coalesce.New(256, 0, func(ctx context.Context, calls []*coalesce.Call[[]rules.Item, map[string]rules.Product]) error {
+		var skus []string
+		for _, c := range calls {
+			for _, item := range c.In {
+				skus = append(skus, item.SKU)
+			}
 		}
-		list = append(list, p)
-	}
-	return list, database.Classify(rows.Err())
+		found, err := products.GetAll(ctx, db, skus)
+		for _, c := range calls {
+			c.Out = found
+		}
+		return err
+	})}
+}
+
+// Of returns those products that the items name, and maybe others. The map is not the caller's to change.
+func (c *Catalogue) Of(ctx context.Context, items []rules.Item) (map[string]rules.Product, error) {
+	return c.lookups.Do(ctx, items)
 }
 
 // line is a line as the column has it.
