@@ -24,6 +24,11 @@ import (
 // Config is what the common parts take from the environment; a service's configuration embeds it beside service.Base.
 type Config struct {
 	consumer.Config
+	MaxInFlight          int           `env:"CONSUMER_MAX_IN_FLIGHT" envDefault:"256" desc:"most messages of one partition at work at a time, 1 to 10000"`
+	MaxInFlightBytes     int           `env:"CONSUMER_MAX_IN_FLIGHT_BYTES" envDefault:"2097152" desc:"most bytes of these messages together, 1024 to 1073741824; one message may be larger"`
+	RequestBatchMax      int           `env:"REQUEST_BATCH_MAX" envDefault:"256" desc:"most requests with an Idempotency-Key that share one transaction, of those that wait at that moment, 1 to 1024"`
+	RequestWaitingMax    int           `env:"REQUEST_WAITING_MAX" envDefault:"1024" desc:"most requests that wait for that transaction; the next one gets a 503, 1 to 100000"`
+	RequestsMax          int           `env:"REQUESTS_MAX" envDefault:"2000" desc:"most requests at work at a time, event streams included; the next one gets a 503, 1 to 100000"`
 	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"336h" desc:"how long a handled message is remembered; longer than the topics keep it, 1h to 8760h"`
 	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
 	LagInterval          time.Duration `env:"LAG_INTERVAL" envDefault:"15s" desc:"how often the lag of the consumer group is asked for, 100ms to 1h"`
@@ -36,6 +41,18 @@ func (c Config) Validate() []error {
 	var errs []error
 	if err := c.Config.Validate(); err != nil {
 		errs = append(errs, err)
+	}
+	for _, n := range []struct {
+		name           string
+		is, from, upTo int
+	}{
+		{"CONSUMER_MAX_IN_FLIGHT", c.MaxInFlight, 1, 10_000}, {"CONSUMER_MAX_IN_FLIGHT_BYTES", c.MaxInFlightBytes, 1 << 10, 1 << 30},
+		{"REQUEST_BATCH_MAX", c.RequestBatchMax, 1, 1024}, {"REQUEST_WAITING_MAX", c.RequestWaitingMax, 1, 100_000},
+		{"REQUESTS_MAX", c.RequestsMax, 1, 100_000},
+	} {
+		if n.is < n.from || n.is > n.upTo {
+			errs = append(errs, fmt.Errorf("%s is %d, must be from %d to %d", n.name, n.is, n.from, n.upTo))
+		}
 	}
 	if c.InboxRetention < time.Hour || c.InboxRetention > 8760*time.Hour {
 		errs = append(errs, fmt.Errorf("INBOX_RETENTION is %s, must be from 1h to 8760h", c.InboxRetention))
@@ -165,7 +182,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	})
 	a.DeadLetters = deadletter.NewStore(a.DB, a.sender, a.Events.Now)
 	a.Idempotency = httpapi.NewIdempotency(cfg.IdempotencyRetention)
-	a.once = coalesce.New(onceBatch, onceWaiting, a.answerAll)
+	a.once = coalesce.New(cfg.RequestBatchMax, cfg.RequestWaitingMax, a.answerAll)
 	a.Consumer, err = consumer.New(cfg.Config, consumer.Deps{
 		Group: a.Group, RedriveOnly: cfg.ReplayGroup != "", Guarantee: opts.Guarantee, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
 		Validate: opts.Validate, Key: opts.Key, Logger: rt.Logger, Registry: rt.Registry, Now: a.Events.Now,
@@ -173,7 +190,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	if err != nil {
 		return nil, err
 	}
-	a.Router, err = httpapi.NewRouter(httpapi.Deps{Logger: rt.Logger, Registry: rt.Registry, Tracer: rt.Tracer})
+	a.Router, err = httpapi.NewRouter(httpapi.Deps{Logger: rt.Logger, Registry: rt.Registry, Tracer: rt.Tracer, MaxInFlight: cfg.RequestsMax})
 	if err != nil {
 		return nil, err
 	}
@@ -214,6 +231,7 @@ func (a *App) Start(ctx context.Context) error {
 
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Config: a.Kafka, Group: a.Group, Topics: a.Consumer.Topics(), Guarantee: a.Consumer.Guarantee(), InstanceID: a.cfg.InstanceID,
+		MaxInFlight: a.cfg.MaxInFlight, MaxInFlightBytes: a.cfg.MaxInFlightBytes,
 	}, rt.Logger)
 	if err != nil {
 		return err

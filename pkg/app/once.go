@@ -13,15 +13,8 @@ import (
 	"github.com/orderflow/orderflow/pkg/outbox"
 )
 
-const (
-	// onceBatch is how many requests share a commit at most.
-	onceBatch = 256
-	// onceWaiting is how many wait for the commit under way at most. It is more than what the next ones take, and little
-	// enough that who waits is answered soon.
-	onceWaiting = 4 * onceBatch
-	// onceAttempts is how often a request's own transaction is tried when another process is in its way.
-	onceAttempts = 3
-)
+// onceAttempts is how often a request's own transaction is tried when another process is in its way.
+const onceAttempts = 3
 
 // onceCall is one request for Once.
 type onceCall struct {

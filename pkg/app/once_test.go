@@ -47,7 +47,7 @@ func onceApps(t *testing.T, url string, n int) (*database.DB, []*App) {
 			DB: db, Events: factory, Outbox: outbox.New(db, factory, outbox.Options{}), Idempotency: httpapi.NewIdempotency(0),
 			Runtime: &service.Runtime{Logger: slog.New(slog.DiscardHandler)},
 		}
-		a.once = coalesce.New(onceBatch, onceWaiting, a.answerAll)
+		a.once = coalesce.New(256, 1024, a.answerAll)
 		apps[i] = a
 	}
 	return db, apps

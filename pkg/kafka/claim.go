@@ -83,7 +83,7 @@ type claim struct {
 
 	// slots holds one token for every message that was taken up and is not finished.
 	slots chan struct{}
-	// moved tells run that the lowest unfinished message is another.
+	// moved tells run that the lowest unfinished message is another, or that there are fewer bytes in hand.
 	moved chan struct{}
 	// stop is closed when nothing more may be handed out.
 	stop chan struct{}
@@ -93,6 +93,9 @@ type claim struct {
 	mu      sync.Mutex
 	lanes   map[string]*lane
 	tracker tracker
+	// bytes are those of the messages in hand; short is set while the next message does not fit.
+	bytes int
+	short bool
 	// sealed is set when the partition is given up: what is acknowledged later must not move the offset, which may be
 	// another member's by then.
 	sealed bool
@@ -112,7 +115,7 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struc
 	var retry <-chan time.Time // set after a commit that failed
 	for {
 		var slots chan<- struct{}
-		if retry == nil && len(c.ahead.records) > 0 && c.span() < maxSpan {
+		if retry == nil && len(c.ahead.records) > 0 && c.room(c.ahead.records[0]) {
 			slots = c.slots
 		}
 		select {
@@ -185,6 +188,7 @@ func (c *claim) handOutReserved(over <-chan struct{}) {
 func (c *claim) take(record *sarama.ConsumerMessage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.bytes += size(record)
 	j := job{record: record, ticket: c.tracker.start(record.Offset)}
 	if record.Key == nil {
 		c.running.Go(func() { c.work(j) })
@@ -265,8 +269,12 @@ func unmarshal(record *sarama.ConsumerMessage) *message.Message {
 // finish gives the message's place free and marks the offset if it was the lowest unfinished one.
 func (c *claim) finish(j job) {
 	c.mu.Lock()
-	if next, moved := c.tracker.finish(j.ticket); moved && !c.sealed {
+	c.bytes -= size(j.record)
+	next, moved := c.tracker.finish(j.ticket)
+	if moved && !c.sealed {
 		c.mark(next)
+	}
+	if moved || c.short {
 		select {
 		case c.moved <- struct{}{}:
 		default:
@@ -276,10 +284,12 @@ func (c *claim) finish(j job) {
 	<-c.slots
 }
 
-func (c *claim) span() int {
+// room tells whether the next message may be taken up beside those in hand. One always may.
+func (c *claim) room(next *sarama.ConsumerMessage) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.tracker.span()
+	c.short = c.bytes > 0 && c.bytes+size(next) > c.cfg.MaxInFlightBytes
+	return !c.short && c.tracker.span() < maxSpan
 }
 
 // drain hands out nothing more, lets what is in hand finish within DrainTimeout, and seals the claim. Handlers that

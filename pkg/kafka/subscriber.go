@@ -18,11 +18,12 @@ import (
 
 // Defaults and fixed settings of a Subscriber.
 const (
-	defaultMaxInFlight    = 256
-	defaultNackDelay      = 100 * time.Millisecond
-	defaultDrainTimeout   = 10 * time.Second
-	defaultSessionTimeout = 10 * time.Second
-	commitInterval        = time.Second
+	defaultMaxInFlight      = 256
+	defaultMaxInFlightBytes = 2 << 20
+	defaultNackDelay        = 100 * time.Millisecond
+	defaultDrainTimeout     = 10 * time.Second
+	defaultSessionTimeout   = 10 * time.Second
+	commitInterval          = time.Second
 )
 
 // SubscriberConfig says what to consume and within which bounds. Zero means the default.
@@ -40,6 +41,9 @@ type SubscriberConfig struct {
 	// MaxInFlight is how many messages of one partition are with their handlers, or wait for an earlier one of their
 	// key, at a time. Default 256.
 	MaxInFlight int
+	// MaxInFlightBytes is how many bytes of keys and values these may have together; one message may be larger. What was
+	// fetched ahead of them comes on top, about 1 MiB a partition. Default 2 MiB.
+	MaxInFlightBytes int
 	// InstanceID, when set, makes the process a static member (KIP-345): it gets its partitions back at once when it
 	// is killed and started again. The price: after Close its partitions wait SessionTimeout for another member.
 	InstanceID string
@@ -56,6 +60,9 @@ type SubscriberConfig struct {
 func (c *SubscriberConfig) setDefaults() {
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = defaultMaxInFlight
+	}
+	if c.MaxInFlightBytes == 0 {
+		c.MaxInFlightBytes = defaultMaxInFlightBytes
 	}
 	if c.NackDelay == 0 {
 		c.NackDelay = defaultNackDelay
@@ -77,7 +84,7 @@ func (c *SubscriberConfig) Validate() error {
 	if len(c.Topics) == 0 || slices.Contains(c.Topics, "") {
 		errs = append(errs, fmt.Errorf("topics are %q, must be one name or more, none of them empty", c.Topics))
 	}
-	if c.MaxInFlight < 0 || c.NackDelay < 0 || c.DrainTimeout < 0 || c.SessionTimeout < 0 {
+	if c.MaxInFlight < 0 || c.MaxInFlightBytes < 0 || c.NackDelay < 0 || c.DrainTimeout < 0 || c.SessionTimeout < 0 {
 		errs = append(errs, errors.New("bounds must not be negative"))
 	}
 	return errors.Join(errs...)

@@ -193,6 +193,40 @@ func TestFullPartition(t *testing.T) {
 	}
 }
 
+// Messages in hand have a bound in bytes too: the next waits until there is room, and a larger one comes alone.
+func TestBytesInHandAreBounded(t *testing.T) {
+	t.Parallel()
+	_, cfg := broker(t, 1, "topic")
+	p := publisher(t, cfg)
+	for n, size := range []int{100, 100, 1500, 100, 100} {
+		a := addressed("topic", fmt.Sprint(n), 0)
+		a.Event.Data = []byte(`"` + strings.Repeat("x", size) + `"`)
+		send(t, p, a)
+	}
+	messages := subscribe(t, subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}, MaxInFlightBytes: 1000}), "topic")
+	got := map[string]*message.Message{}
+	take := func(n int) {
+		for range n {
+			m := receive(t, messages)
+			got[m.UUID] = m
+		}
+	}
+	take(2)
+	require.Contains(t, got, "0-0")
+	require.Contains(t, got, "1-0")
+	nothing(t, messages)
+	got["1-0"].Ack() // which does not move the offset
+	nothing(t, messages)
+	got["0-0"].Ack()
+	take(1)
+	require.Contains(t, got, "2-0", "larger than the bound")
+	nothing(t, messages)
+	got["2-0"].Ack()
+	take(2)
+	got["3-0"].Ack()
+	got["4-0"].Ack()
+}
+
 // Members come and go under load: nothing is lost, and one key's messages are never handled at the same time.
 func TestRebalanceUnderLoad(t *testing.T) {
 	t.Parallel()
