@@ -71,20 +71,23 @@ func withoutOthers(ctx context.Context) context.Context {
 //
 // At-most-once promises that a handler is called once, and a batch may have to be done again.
 func (c *Consumer) commit(m *member) error {
-	if c.cfg.BatchMax == 1 || c.deps.Guarantee == kafka.AtMostOnce || m.ctx.Value(aloneKey{}) != nil {
-		return c.alone(m)
+	if m.ctx.Value(aloneKey{}) != nil {
+		return c.alone(m, false)
+	}
+	if c.cfg.BatchMax == 1 || c.deps.Guarantee == kafka.AtMostOnce {
+		return c.alone(m, true)
 	}
 	m.turns, m.taken, m.decided = make(chan *outbox.Tx), make(chan error, 1), make(chan decision, 1)
 	if c.batcher.join(m) {
 		defer c.next()
-		return c.alone(m)
+		return c.alone(m, true)
 	}
 	d := c.await(m)
 	if d.next {
 		defer c.next()
 	}
 	if d.alone {
-		return c.alone(m)
+		return c.alone(m, false)
 	}
 	return d.err
 }
@@ -102,8 +105,8 @@ func (c *Consumer) await(m *member) decision {
 }
 
 // alone runs a transaction for one message.
-func (c *Consumer) alone(m *member) error {
-	return c.transact(m.ctx, []*member{m}, func(ctx context.Context, tx *outbox.Tx, m *member) error { return c.apply(ctx, tx, m) })
+func (c *Consumer) alone(m *member, ahead bool) error {
+	return c.transact(m.ctx, []*member{m}, ahead, func(ctx context.Context, tx *outbox.Tx, m *member) error { return c.apply(ctx, tx, m) })
 }
 
 // take has the message's turn in the shared transaction, on its own goroutine and under its own context: cause, span
@@ -217,12 +220,7 @@ func (c *Consumer) run(batch []*member) {
 	defer cancel()
 
 	var failed *member
-	err := c.transact(ctx, batch, func(ctx context.Context, tx *outbox.Tx, m *member) error {
-		if m == batch[0] && c.prepare != nil {
-			if err := c.prepare(ctx, tx, events(batch)); err != nil {
-				return err
-			}
-		}
+	err := c.transact(ctx, batch, true, func(_ context.Context, tx *outbox.Tx, m *member) error {
 		err := m.turn(tx)
 		if err != nil {
 			failed = m
@@ -236,7 +234,7 @@ func (c *Consumer) run(batch []*member) {
 		}
 		c.deps.Logger.Debug("a batch is run again without what failed in it", "group", c.deps.Group, "messages", len(batch), "error", err)
 		c.metrics.batchReruns.WithLabelValues("savepoints").Inc()
-		err = c.transact(ctx, besides(batch, failed), func(ctx context.Context, tx *outbox.Tx, m *member) error {
+		err = c.transact(ctx, besides(batch, failed), false, func(ctx context.Context, tx *outbox.Tx, m *member) error {
 			undone, err := tx.Savepoint(ctx, func() error { return m.turn(tx) })
 			if err == nil && database.IsConflict(undone) {
 				return undone // it may have waited long for a lock: not for each of them

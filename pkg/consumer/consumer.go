@@ -169,9 +169,9 @@ func OnCall[T event.Body](c *Consumer, call func(ctx context.Context, e event.Ev
 	})
 }
 
-// Prepare has fn called at the begin of a transaction that messages share, to read for all of them what their handlers
-// are going to ask for (database.Table). It is not called for every transaction: handlers must not need it. When one
-// of the messages fails, all is done again without fn.
+// Prepare has fn called at the begin of a transaction, to read for all messages that share it what their handlers are
+// going to ask for (database.Table). It is not called for every transaction: handlers must not need it. When one of the
+// messages fails, all is done again without fn.
 func (c *Consumer) Prepare(fn func(ctx context.Context, tx *outbox.Tx, batch []event.Event) error) {
 	c.prepare = fn
 }

@@ -72,13 +72,21 @@ func (c *Consumer) handle(msg *message.Message) error {
 }
 
 // transact is the one transaction function: inbox marks, effects and outbox rows commit together, or none does
-// (invariants 1 and 5). Only effectively-once has an inbox. turn applies one message; its error undoes everything. One
+// (invariants 1 and 5). Only effectively-once has an inbox. ahead has Prepare's function called first. turn applies one message; its error undoes everything. One
 // that turn has excused, by its failed, is left out with its mark.
-func (c *Consumer) transact(ctx context.Context, batch []*member, turn func(ctx context.Context, tx *outbox.Tx, m *member) error) error {
+func (c *Consumer) transact(ctx context.Context, batch []*member, ahead bool, turn func(ctx context.Context, tx *outbox.Tx, m *member) error) error {
 	duplicates, excused := 0, 0
 	err := c.deps.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {
 		fresh, err := c.markAll(ctx, tx, batch)
 		if err != nil {
+			return err
+		}
+		if ahead && c.prepare != nil {
+			if err := c.prepare(ctx, tx, events(batch)); err != nil {
+				return err
+			}
+		}
+		if err := tx.Wait(ctx); err != nil { // the marks, and what is read ahead, in one round trip
 			return err
 		}
 		var undone []string
@@ -109,7 +117,7 @@ func (c *Consumer) transact(ctx context.Context, batch []*member, turn func(ctx 
 	return err
 }
 
-// markAll puts the messages into the inbox in one statement and returns which were not there.
+// markAll puts the messages into the inbox in one statement and returns which were not there, once tx.Wait has returned.
 func (c *Consumer) markAll(ctx context.Context, tx *outbox.Tx, batch []*member) (map[string]bool, error) {
 	if c.deps.Guarantee != kafka.EffectivelyOnce {
 		return nil, nil
@@ -118,7 +126,7 @@ func (c *Consumer) markAll(ctx context.Context, tx *outbox.Tx, batch []*member) 
 	for i, m := range batch {
 		marks[i] = m.mark
 	}
-	return inbox.Mark(ctx, tx.Tx, c.deps.Group, c.deps.Now(), marks...)
+	return inbox.MarkLater(ctx, tx.Tx, c.deps.Group, c.deps.Now(), marks...)
 }
 
 // apply is what one message does in the transaction. A nil effect is that of a message that has been handled.

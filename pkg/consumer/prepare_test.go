@@ -61,6 +61,9 @@ func TestPrepare(t *testing.T) {
 				const n = 40
 				var asked atomic.Int64
 				b.prepare = func(_ context.Context, tx *outbox.Tx, batch []event.Event) error {
+					if len(batch) == 1 { // the one that the others wait for
+						return nil
+					}
 					asked.Add(int64(len(batch)))
 					notes := notesOf(tx)
 					notes.write = tc.write

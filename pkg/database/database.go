@@ -51,23 +51,6 @@ func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *s
 	return db.read.QueryRowContext(ctx, query, args...)
 }
 
-// Tx is a transaction. It is for one goroutine, and only until the function that got it returns. Commit and Rollback
-// are InTx's business.
-type Tx struct {
-	*sql.Tx
-	db     *DB
-	after  []func()
-	putOff map[any]PutOff
-	order  []PutOff // of putOff
-	writes int
-}
-
-// ExecContext runs a statement that changes something.
-func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	tx.writes++
-	return tx.Tx.ExecContext(ctx, query, args...)
-}
-
 // Dialect tells which database it is.
 func (tx *Tx) Dialect() Dialect { return tx.db.dialect }
 
@@ -104,6 +87,7 @@ func (tx *Tx) Savepoint(ctx context.Context, fn func() error) (undone, err error
 		}
 		undone = fmt.Errorf("release savepoint: %w", Classify(undone))
 	}
+	tx.waiting = nil
 	tx.forget()
 	clear(tx.after[hooks:])
 	tx.after = tx.after[:hooks]
@@ -132,22 +116,20 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 	if ctx.Value(inTxKey{db}) != nil {
 		return fault.Permanentf("database: a transaction was begun inside of a transaction")
 	}
-	sqlTx, err := db.write.BeginTx(ctx, nil)
+	tx, err := db.open(ctx)
 	if err != nil {
 		return classifyIn(ctx, fmt.Errorf("begin transaction: %w", err))
 	}
-	// Deferred rather than recovered, so that a panic keeps its stack. After a commit it has nothing to do; when the
-	// rollback itself fails, the connection is broken and the server rolls back.
-	defer func() { _ = sqlTx.Rollback() }()
+	// Deferred rather than recovered, so that a panic keeps its stack.
+	defer tx.close()
 
-	tx := &Tx{Tx: sqlTx, db: db}
 	if err := fn(tx.Within(ctx), tx); err != nil {
 		return classifyIn(ctx, err)
 	}
 	if err := tx.Flush(tx.Within(ctx)); err != nil {
 		return classifyIn(ctx, err)
 	}
-	if err := sqlTx.Commit(); err != nil {
+	if err := tx.commit(ctx); err != nil {
 		return classifyIn(ctx, fmt.Errorf("commit transaction: %w", err))
 	}
 	for _, after := range tx.after {

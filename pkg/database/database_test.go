@@ -135,7 +135,10 @@ func TestSavepoint(t *testing.T) {
 		require.Equal(t, len(want), count(t, db))
 
 		require.Error(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
-			_, err := tx.Savepoint(ctx, func() error { return tx.Rollback() })
+			_, err := tx.Savepoint(ctx, func() error {
+				_, err := tx.ExecContext(ctx, `ROLLBACK`)
+				return err
+			})
 			require.Error(t, err, "the transaction cannot go on")
 			return nil
 		}))

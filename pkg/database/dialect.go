@@ -111,9 +111,9 @@ func (f *file) Close() error               { return nil }
 // (SQLite's is 32,766, PostgreSQL's 65,535) with up to 60 columns.
 const MaxRows = 500
 
-// maxRows is how many rows a statement of In or Columns is given at a time: on PostgreSQL they are few arguments however
+// Batch is how many rows a statement of In or Columns is given at a time: on PostgreSQL they are few arguments however
 // many rows they have.
-func (d Dialect) maxRows() int {
+func (d Dialect) Batch() int {
 	if d == Postgres {
 		return 1 << 14
 	}

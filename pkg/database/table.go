@@ -28,9 +28,6 @@ type Table[R any] struct {
 	Exists error
 }
 
-// Scanner is *sql.Row or *sql.Rows.
-type Scanner interface{ Scan(dest ...any) error }
-
 // Field is one column of a Table.
 type Field[R any] struct {
 	name  string
@@ -92,6 +89,8 @@ func (t *Table[R]) key(row R) string { return t.Fields[0].key(row) }
 type kept[R any] struct {
 	table *Table[R]
 	rows  map[string]*keptRow[R]
+	// reading counts the statements that will give rows.
+	reading int
 	// put are the keys of rows that are to be written.
 	put []string
 }
@@ -111,33 +110,46 @@ func (t *Table[R]) in(tx *Tx) *kept[R] {
 func (t *Table[R]) Ahead(ctx context.Context, tx *Tx, keys ...string) error {
 	k := t.in(tx)
 	wanted := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(keys))), func(key string) bool { return k.rows[key] != nil })
-	for chunk := range slices.Chunk(wanted, tx.Dialect().maxRows()) {
-		if err := k.read(ctx, tx, chunk); err != nil {
-			return fmt.Errorf("read %s: %w", t.Name, Classify(err))
+	for chunk := range slices.Chunk(wanted, tx.Dialect().Batch()) {
+		for _, key := range chunk {
+			k.rows[key] = &keptRow[R]{}
+		}
+		in, args := tx.Dialect().In(chunk)
+		key := t.Fields[0].name
+		k.reading++
+		err := tx.Later(ctx, Statement{
+			Query: `SELECT ` + t.Columns() + ` FROM ` + t.Name + ` WHERE ` + key + ` ` + in + ` ORDER BY ` + key + tx.ForUpdate(), Args: args,
+			Row: k.take,
+			Done: func(_ int64, err error) error {
+				k.reading--
+				return t.failed("read", len(chunk), err)
+			},
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (k *kept[R]) read(ctx context.Context, tx *Tx, keys []string) (err error) {
-	in, args := tx.Dialect().In(keys)
-	key := k.table.Fields[0].name
-	rows, err := tx.QueryContext(ctx, `SELECT `+k.table.Columns()+` FROM `+k.table.Name+` WHERE `+key+` `+in+` ORDER BY `+key+tx.ForUpdate(), args...)
+// take keeps a row that was read.
+func (k *kept[R]) take(columns Scanner) error {
+	row, err := k.table.Scan(columns)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	list, err := k.table.scanAll(rows)
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		k.rows[key] = &keptRow[R]{}
-	}
-	for _, row := range list {
-		k.rows[k.table.key(row)] = &keptRow[R]{row: row, there: true}
+	known := k.rows[k.table.key(row)]
+	if known.there = true; !known.put {
+		known.row = row
 	}
 	return nil
+}
+
+func (t *Table[R]) failed(verb string, n int, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s %s, %d rows: %w", verb, t.Name, n, Classify(err))
+	}
+	return err
 }
 
 // Load returns a row as the transaction has it, and false when there is none. It is locked until the transaction ends;
@@ -146,6 +158,12 @@ func (t *Table[R]) Load(ctx context.Context, tx *Tx, key string) (R, bool, error
 	k := t.in(tx)
 	if k.rows[key] == nil {
 		if err := t.Ahead(ctx, tx, key); err != nil {
+			var none R
+			return none, false, err
+		}
+	}
+	if k.reading > 0 {
+		if err := tx.Wait(ctx); err != nil {
 			var none R
 			return none, false, err
 		}
@@ -174,55 +192,58 @@ func (k *kept[R]) Flush(ctx context.Context, tx *Tx) error {
 	if len(k.put) == 0 {
 		return nil
 	}
+	if k.reading > 0 { // it is not known which of them are there
+		if err := tx.Wait(ctx); err != nil {
+			return err
+		}
+	}
 	var added, changed []R
 	for _, key := range slices.Sorted(slices.Values(k.put)) {
-		if row := k.rows[key]; row.there {
+		row := k.rows[key]
+		if row.there {
 			changed = append(changed, row.row)
 		} else {
 			added = append(added, row.row)
 		}
-	}
-	for _, write := range []struct {
-		verb string
-		rows []R
-		do   func(context.Context, *Tx, []R) (sql.Result, error)
-	}{{"insert into", added, k.table.insert}, {"update", changed, k.table.update}} {
-		for chunk := range slices.Chunk(write.rows, tx.Dialect().maxRows()) {
-			result, err := write.do(ctx, tx, chunk)
-			var n int64
-			if err == nil {
-				n, err = result.RowsAffected()
-			}
-			if err == nil && n != int64(len(chunk)) {
-				err = fault.Transientf("%d of them are not there", int64(len(chunk))-n)
-			}
-			if IsUnique(err) && k.table.Exists != nil {
-				err = errors.Join(k.table.Exists, err)
-			}
-			if err != nil {
-				return fmt.Errorf("%s %s, %d rows: %w", write.verb, k.table.Name, len(chunk), Classify(err))
-			}
-		}
-	}
-	for _, key := range k.put {
-		row := k.rows[key]
 		row.there, row.put = true, false
 	}
 	k.put = k.put[:0]
+	return errors.Join(
+		k.table.write(ctx, tx, "insert into", added, k.table.insert),
+		k.table.write(ctx, tx, "update", changed, k.table.update))
+}
+
+// write has rows written by the statement that statement makes for as many as it is given.
+func (t *Table[R]) write(ctx context.Context, tx *Tx, verb string, rows []R, statement func(Dialect, []R) (string, []any)) error {
+	for chunk := range slices.Chunk(rows, tx.Dialect().Batch()) {
+		query, args := statement(tx.Dialect(), chunk)
+		err := tx.Later(ctx, Statement{Query: query, Args: args, Done: func(n int64, err error) error {
+			switch {
+			case IsUnique(err) && t.Exists != nil:
+				err = errors.Join(t.Exists, err)
+			case err == nil && n != int64(len(chunk)):
+				err = fault.Transientf("%d of them are not there", int64(len(chunk))-n)
+			}
+			return t.failed(verb, len(chunk), err)
+		}})
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-func (t *Table[R]) insert(ctx context.Context, tx *Tx, rows []R) (sql.Result, error) {
-	values, args := t.values(tx.Dialect(), t.Fields, rows)
-	return tx.ExecContext(ctx, `INSERT INTO `+t.Name+` (`+t.Columns()+`) `+values, args...)
+func (t *Table[R]) insert(d Dialect, rows []R) (query string, args []any) {
+	values, args := t.values(d, t.Fields, rows)
+	return `INSERT INTO ` + t.Name + ` (` + t.Columns() + `) ` + values, args
 }
 
-func (t *Table[R]) update(ctx context.Context, tx *Tx, rows []R) (sql.Result, error) {
+func (t *Table[R]) update(d Dialect, rows []R) (query string, args []any) {
 	changing := slices.DeleteFunc(slices.Clone(t.Fields), func(f Field[R]) bool { return f.fixed })
-	values, args := t.values(tx.Dialect(), changing, rows)
+	values, args := t.values(d, changing, rows)
 	key := t.Fields[0].name
-	return tx.ExecContext(ctx, `WITH v (`+t.names(changing, "")+`) AS (`+values+`)
-		UPDATE `+t.Name+` SET `+t.names(changing[1:], "%[1]s = v.%[1]s")+` FROM v WHERE `+t.Name+`.`+key+` = v.`+key, args...)
+	return `WITH v (` + t.names(changing, "") + `) AS (` + values + `)
+		UPDATE ` + t.Name + ` SET ` + t.names(changing[1:], "%[1]s = v.%[1]s") + ` FROM v WHERE ` + t.Name + `.` + key + ` = v.` + key, args
 }
 
 func (t *Table[R]) values(d Dialect, fields []Field[R], rows []R) (text string, args []any) {
@@ -249,7 +270,7 @@ func (t *Table[R]) Get(ctx context.Context, db *DB, key string) (R, bool, error)
 // statement for a batch of keys.
 func (t *Table[R]) GetAll(ctx context.Context, db *DB, keys []string) (map[string]R, error) {
 	found := make(map[string]R, len(keys))
-	for chunk := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(keys))), db.dialect.maxRows()) {
+	for chunk := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(keys))), db.dialect.Batch()) {
 		if err := t.getAll(ctx, db, chunk, found); err != nil {
 			return nil, fmt.Errorf("read %s: %w", t.Name, Classify(err))
 		}

@@ -19,36 +19,45 @@ var files embed.FS
 var Migrations = database.Folder(files)
 
 // Mark writes that consumer handles the messages with these ids in tx, and returns those that it had not handled
-// before. It is one statement for up to database.MaxRows ids.
+// before.
 func Mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, ids ...string) (map[string]bool, error) {
+	fresh, err := MarkLater(ctx, tx, consumer, at, ids...)
+	if err == nil {
+		err = tx.Wait(ctx)
+	}
+	return fresh, err
+}
+
+// MarkLater is Mark whose answer is there once tx.Wait has returned: it goes to the database with what is asked next. It
+// is one statement for as many ids as the database takes.
+func MarkLater(ctx context.Context, tx *database.Tx, consumer string, at time.Time, ids ...string) (map[string]bool, error) {
 	// Always in one order, so that two transactions that mark the same ids wait for each other and never in a circle.
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
 	fresh := make(map[string]bool, len(ids))
-	for chunk := range slices.Chunk(ids, database.MaxRows) {
-		if err := mark(ctx, tx, consumer, at, chunk, fresh); err != nil {
-			return nil, fmt.Errorf("mark in inbox of %s: %w", consumer, database.Classify(err))
+	for chunk := range slices.Chunk(ids, tx.Dialect().Batch()) {
+		values, args := tx.Dialect().Columns(database.Texts(slices.Repeat([]string{consumer}, len(chunk))), database.Texts(chunk),
+			database.Times(slices.Repeat([]time.Time{at.UTC()}, len(chunk))))
+		err := tx.Later(ctx, database.Statement{
+			Query: `INSERT INTO inbox (consumer, message_id, handled_at) ` + values + `
+				ON CONFLICT (consumer, message_id) DO NOTHING RETURNING message_id`, Args: args,
+			Row: func(row database.Scanner) error {
+				var id string
+				err := row.Scan(&id)
+				fresh[id] = true
+				return err
+			},
+			Done: func(_ int64, err error) error {
+				if err != nil {
+					err = fmt.Errorf("mark in inbox of %s: %w", consumer, database.Classify(err))
+				}
+				return err
+			},
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return fresh, nil
-}
-
-func mark(ctx context.Context, tx *database.Tx, consumer string, at time.Time, ids []string, fresh map[string]bool) (err error) {
-	values, args := tx.Dialect().Columns(database.Texts(slices.Repeat([]string{consumer}, len(ids))), database.Texts(ids),
-		database.Times(slices.Repeat([]time.Time{at.UTC()}, len(ids))))
-	rows, err := tx.QueryContext(ctx, `INSERT INTO inbox (consumer, message_id, handled_at) `+values+`
-		ON CONFLICT (consumer, message_id) DO NOTHING RETURNING message_id`, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return err
-		}
-		fresh[id] = true
-	}
-	return rows.Err()
 }
 
 // Unmark takes back what Mark wrote in the same transaction, and nothing else may be given to it: the effects of these

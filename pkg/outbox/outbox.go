@@ -74,7 +74,7 @@ type row struct {
 }
 
 // InTx runs fn in a transaction, as database.DB.InTx does, and appends what fn published to the outbox just before the
-// commit, in one statement for up to database.MaxRows events. The commit wakes the relays of this process.
+// commit, in one statement for as many as the database takes. The commit wakes the relays of this process.
 func (o *Outbox) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
 	return o.db.InTx(ctx, func(ctx context.Context, dtx *database.Tx) error {
 		tx := &Tx{Tx: dtx, outbox: o}
@@ -193,7 +193,7 @@ func (tx *Tx) queue(a event.Addressed) error {
 
 // insert appends rows; their seq ascends in their order.
 func insert(ctx context.Context, tx *database.Tx, rows []row) error {
-	for chunk := range slices.Chunk(rows, database.MaxRows) {
+	for chunk := range slices.Chunk(rows, tx.Dialect().Batch()) {
 		texts := func(of func(row) string) database.Column {
 			values := make([]string, len(chunk))
 			for i, r := range chunk {
@@ -214,9 +214,17 @@ func insert(ctx context.Context, tx *database.Tx, rows []row) error {
 			texts(func(r row) string { return r.key }), texts(func(r row) string { return r.typ }), texts(func(r row) string { return r.topic }),
 			texts(func(r row) string { return r.headers }), texts(func(r row) string { return r.payload }), database.Times(at),
 		)
-		_, err := tx.ExecContext(ctx, `INSERT INTO outbox (id, aggregatetype, aggregateid, type, topic, headers, payload, created_at) `+values, args...)
+		err := tx.Later(ctx, database.Statement{
+			Query: `INSERT INTO outbox (id, aggregatetype, aggregateid, type, topic, headers, payload, created_at) ` + values, Args: args,
+			Done: func(_ int64, err error) error {
+				if err != nil {
+					err = fmt.Errorf("append to outbox: %w", database.Classify(err))
+				}
+				return err
+			},
+		})
 		if err != nil {
-			return fmt.Errorf("append to outbox: %w", database.Classify(err))
+			return err
 		}
 	}
 	return nil

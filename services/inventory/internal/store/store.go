@@ -150,7 +150,7 @@ func GetReservation(ctx context.Context, db *database.DB, orderID string) (rules
 	return reservation(db.QueryRowContext(ctx, `SELECT `+reservationColumns+` FROM reservations WHERE order_id = $1`, orderID))
 }
 
-func reservation(row *sql.Row) (rules.Reservation, error) {
+func reservation(row database.Scanner) (rules.Reservation, error) {
 	var r rules.Reservation
 	var lines, shortages string
 	err := row.Scan(&r.OrderID, &r.State, &lines, &shortages, &r.CreatedAt, &r.UpdatedAt)

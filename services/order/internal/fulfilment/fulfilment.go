@@ -98,7 +98,7 @@ func (f *Fulfilment) Listen(c *consumer.Consumer) {
 	on[events.ShippingCancelled](f, c)
 }
 
-// readAhead reads the orders and sagas of a batch in one statement each; they are written so too.
+// readAhead reads the orders and sagas of a batch in one statement each, in one round trip; they are written so too.
 func (f *Fulfilment) readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
 	ids := make([]string, len(batch))
 	for i, e := range batch {

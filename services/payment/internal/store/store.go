@@ -32,7 +32,7 @@ func Load(ctx context.Context, tx *database.Tx, orderID string) (*rules.Payment,
 	return payment(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM payments WHERE order_id = $1`+tx.ForUpdate(), orderID))
 }
 
-func payment(row *sql.Row) (*rules.Payment, error) {
+func payment(row database.Scanner) (*rules.Payment, error) {
 	var p rules.Payment
 	err := row.Scan(&p.OrderID, &p.CustomerID, &p.ID, &p.State, &p.Amount.Amount, &p.Amount.Currency, &p.Refunded,
 		&p.Reference, &p.RefundReference, &p.Failure.Code, &p.Failure.Detail, &p.CreatedAt, &p.UpdatedAt)

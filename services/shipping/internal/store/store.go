@@ -32,7 +32,7 @@ func Load(ctx context.Context, tx *database.Tx, orderID string) (*rules.Shipment
 	return shipment(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM shipments WHERE order_id = $1`+tx.ForUpdate(), orderID))
 }
 
-func shipment(row *sql.Row) (*rules.Shipment, error) {
+func shipment(row database.Scanner) (*rules.Shipment, error) {
 	var s rules.Shipment
 	err := row.Scan(&s.OrderID, &s.CustomerID, &s.ID, &s.State, &s.Carrier, &s.TrackingNumber,
 		&s.Failure.Code, &s.Failure.Detail, &s.CreatedAt, &s.UpdatedAt)
