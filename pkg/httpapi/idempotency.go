@@ -8,7 +8,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -180,7 +179,8 @@ type Exchange struct {
 var ErrTwin = fault.Transientf("another process has answered a request with this Idempotency-Key meanwhile")
 
 // Do answers the requests: with what is kept under their keys, or what their Do gives, which is kept in tx. It costs two
-// statements however many they are, beside those of Do. Its error undoes tx; ErrTwin is one. Of requests with one key, which
+// statements however many they are, beside those of Do. Its error undoes tx, and so does ErrTwin, which may come with the
+// commit. Of requests with one key, which
 // Begin does not let come here together, only the first is answered.
 func (i *Idempotency) Do(ctx context.Context, tx *database.Tx, exchanges []*Exchange) error {
 	byKey := make(map[[2]string]*Exchange, len(exchanges))
@@ -207,53 +207,56 @@ func (i *Idempotency) Do(ctx context.Context, tx *database.Tx, exchanges []*Exch
 	if len(fresh) == 0 {
 		return nil
 	}
-	if err := i.keep(ctx, tx, fresh); err != nil {
-		return fmt.Errorf("keep answers: %w", err)
-	}
-	return nil
+	return i.keep(ctx, tx, fresh)
 }
 
 // replay gives those exchanges whose keys are kept their answers.
-func replay(ctx context.Context, tx *database.Tx, byKey map[[2]string]*Exchange) (err error) {
+func replay(ctx context.Context, tx *database.Tx, byKey map[[2]string]*Exchange) error {
 	clients, keys := make([]string, 0, len(byKey)), make([]string, 0, len(byKey))
 	for at := range byKey {
 		clients, keys = append(clients, at[0]), append(keys, at[1])
 	}
 	values, args := tx.Dialect().Columns(database.Texts(clients), database.Texts(keys))
-	rows, err := tx.QueryContext(ctx, `SELECT client, request_key, fingerprint, status, headers, body, expires_at
-		FROM idempotency_keys WHERE (client, request_key) IN (`+values+`)`, args...)
+	err := tx.Later(ctx, database.Statement{
+		Query: `SELECT client, request_key, fingerprint, status, headers, body, expires_at
+			FROM idempotency_keys WHERE (client, request_key) IN (` + values + `)`, Args: args,
+		Row: func(row database.Scanner) error {
+			var at [2]string
+			var fingerprint, headers string
+			var answer Response
+			var expires time.Time
+			if err := row.Scan(&at[0], &at[1], &fingerprint, &answer.Status, &headers, &answer.Body, &expires); err != nil {
+				return err
+			}
+			if x := byKey[at]; expires.After(x.Request.At) {
+				return x.replay(answer, fingerprint, headers)
+			}
+			return nil
+		},
+	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var at [2]string
-		var fingerprint, headers string
-		var answer Response
-		var expires time.Time
-		if err := rows.Scan(&at[0], &at[1], &fingerprint, &answer.Status, &headers, &answer.Body, &expires); err != nil {
-			return err
-		}
-		x := byKey[at]
-		if !expires.After(x.Request.At) {
-			continue
-		}
-		if fingerprint != x.Request.Fingerprint {
-			x.Err = Unprocessable("this Idempotency-Key has been used for another request", FieldError{
-				In: "header", Path: "Idempotency-Key", Detail: "must be new for a new request",
-			})
-			continue
-		}
-		if err := json.Unmarshal([]byte(headers), &answer.Header); err != nil {
-			return err
-		}
-		if answer.Header == nil {
-			answer.Header = http.Header{}
-		}
-		answer.Header.Set(HeaderReplayed, "true")
-		x.Answer, x.Replayed = answer, true
+	return tx.Wait(ctx)
+}
+
+// replay gives the exchange an answer that was kept for a request with its key.
+func (x *Exchange) replay(answer Response, fingerprint, headers string) error {
+	if fingerprint != x.Request.Fingerprint {
+		x.Err = Unprocessable("this Idempotency-Key has been used for another request", FieldError{
+			In: "header", Path: "Idempotency-Key", Detail: "must be new for a new request",
+		})
+		return nil
 	}
-	return rows.Err()
+	if err := json.Unmarshal([]byte(headers), &answer.Header); err != nil {
+		return err
+	}
+	if answer.Header == nil {
+		answer.Header = http.Header{}
+	}
+	answer.Header.Set(HeaderReplayed, "true")
+	x.Answer, x.Replayed = answer, true
+	return nil
 }
 
 // keep writes the answers, in one order of keys, so that two processes never wait for each other in a circle. A live row
@@ -277,19 +280,20 @@ func (i *Idempotency) keep(ctx context.Context, tx *database.Tx, fresh []*Exchan
 	values, args := tx.Dialect().Columns(database.Texts(clients), database.Texts(keys), database.Texts(fingerprints),
 		database.Ints(statuses), database.Texts(headers), database.Blobs(bodies), database.Times(created), database.Times(expires))
 	// SQLite wants the WHERE to tell the ON of the conflict from that of a join.
-	result, err := tx.ExecContext(ctx, `WITH v (client, request_key, fingerprint, status, headers, body, created_at, expires_at) AS (`+values+`)
+	return tx.Later(ctx, database.Statement{Query: `WITH v (client, request_key, fingerprint, status, headers, body, created_at, expires_at) AS (` + values + `)
 		INSERT INTO idempotency_keys (client, request_key, fingerprint, status, headers, body, created_at, expires_at)
 		SELECT * FROM v WHERE TRUE
 		ON CONFLICT (client, request_key) DO UPDATE SET fingerprint = excluded.fingerprint, status = excluded.status,
 			headers = excluded.headers, body = excluded.body, created_at = excluded.created_at, expires_at = excluded.expires_at
-		WHERE idempotency_keys.expires_at <= excluded.created_at`, args...)
-	if err != nil {
+		WHERE idempotency_keys.expires_at <= excluded.created_at`, Args: args, Done: func(written int64, err error) error {
+		if err == nil && written != int64(n) {
+			err = ErrTwin
+		}
+		if err != nil {
+			err = fmt.Errorf("keep answers: %w", err)
+		}
 		return err
-	}
-	if written, err := result.RowsAffected(); err != nil || written != int64(n) {
-		return errors.Join(err, ErrTwin)
-	}
-	return nil
+	}})
 }
 
 // Purge deletes at most limit keys that expired at now or before, and returns how many.
