@@ -93,7 +93,8 @@ func (tx *Tx) Savepoint(ctx context.Context, fn func() error) (undone, err error
 	tx.after = tx.after[:hooks]
 	for _, statement := range []string{`ROLLBACK TO SAVEPOINT part`, `RELEASE SAVEPOINT part`} {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
-			return undone, fmt.Errorf("roll back to savepoint: %w", Classify(err))
+			tx.broken = fmt.Errorf("roll back to savepoint: %w", Classify(err))
+			return undone, tx.broken
 		}
 	}
 	return undone, nil
@@ -125,6 +126,9 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 
 	if err := fn(tx.Within(ctx), tx); err != nil {
 		return classifyIn(ctx, err)
+	}
+	if tx.broken != nil {
+		return classifyIn(ctx, tx.broken)
 	}
 	if err := tx.Flush(tx.Within(ctx)); err != nil {
 		return classifyIn(ctx, err)

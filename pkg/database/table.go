@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/orderflow/orderflow/pkg/fault"
 )
 
 // Table is how a store keeps rows of one kind under a text as their key. In a transaction Load and Put know each row once:
@@ -89,8 +87,8 @@ func (t *Table[R]) key(row R) string { return t.Fields[0].key(row) }
 type kept[R any] struct {
 	table *Table[R]
 	rows  map[string]*keptRow[R]
-	// reading counts the statements that will give rows.
-	reading int
+	// reading is set while there may be statements that will give rows.
+	reading bool
 	// put are the keys of rows that are to be written.
 	put []string
 }
@@ -116,20 +114,25 @@ func (t *Table[R]) Ahead(ctx context.Context, tx *Tx, keys ...string) error {
 		}
 		in, args := tx.Dialect().In(chunk)
 		key := t.Fields[0].name
-		k.reading++
+		k.reading = true
 		err := tx.Later(ctx, Statement{
 			Query: `SELECT ` + t.Columns() + ` FROM ` + t.Name + ` WHERE ` + key + ` ` + in + ` ORDER BY ` + key + tx.ForUpdate(), Args: args,
-			Row: k.take,
-			Done: func(_ int64, err error) error {
-				k.reading--
-				return t.failed("read", len(chunk), err)
-			},
+			Row: k.take, Failed: func(err error) error { return t.failed("read", len(chunk), err) },
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// wait waits for the rows that are being read.
+func (k *kept[R]) wait(ctx context.Context, tx *Tx) error {
+	if !k.reading {
+		return nil
+	}
+	k.reading = false
+	return tx.Wait(ctx)
 }
 
 // take keeps a row that was read.
@@ -146,10 +149,7 @@ func (k *kept[R]) take(columns Scanner) error {
 }
 
 func (t *Table[R]) failed(verb string, n int, err error) error {
-	if err != nil {
-		err = fmt.Errorf("%s %s, %d rows: %w", verb, t.Name, n, Classify(err))
-	}
-	return err
+	return fmt.Errorf("%s %s, %d rows: %w", verb, t.Name, n, Classify(err))
 }
 
 // Load returns a row as the transaction has it, and false when there is none. It is locked until the transaction ends;
@@ -162,11 +162,9 @@ func (t *Table[R]) Load(ctx context.Context, tx *Tx, key string) (R, bool, error
 			return none, false, err
 		}
 	}
-	if k.reading > 0 {
-		if err := tx.Wait(ctx); err != nil {
-			var none R
-			return none, false, err
-		}
+	if err := k.wait(ctx, tx); err != nil {
+		var none R
+		return none, false, err
 	}
 	row := k.rows[key]
 	return row.row, row.there || row.put, nil
@@ -192,10 +190,8 @@ func (k *kept[R]) Flush(ctx context.Context, tx *Tx) error {
 	if len(k.put) == 0 {
 		return nil
 	}
-	if k.reading > 0 { // it is not known which of them are there
-		if err := tx.Wait(ctx); err != nil {
-			return err
-		}
+	if err := k.wait(ctx, tx); err != nil { // which of them are there
+		return err
 	}
 	var added, changed []R
 	for _, key := range slices.Sorted(slices.Values(k.put)) {
@@ -217,12 +213,9 @@ func (k *kept[R]) Flush(ctx context.Context, tx *Tx) error {
 func (t *Table[R]) write(ctx context.Context, tx *Tx, verb string, rows []R, statement func(Dialect, []R) (string, []any)) error {
 	for chunk := range slices.Chunk(rows, tx.Dialect().Batch()) {
 		query, args := statement(tx.Dialect(), chunk)
-		err := tx.Later(ctx, Statement{Query: query, Args: args, Done: func(n int64, err error) error {
-			switch {
-			case IsUnique(err) && t.Exists != nil:
+		err := tx.Later(ctx, Statement{Query: query, Args: args, Failed: func(err error) error {
+			if IsUnique(err) && t.Exists != nil {
 				err = errors.Join(t.Exists, err)
-			case err == nil && n != int64(len(chunk)):
-				err = fault.Transientf("%d of them are not there", int64(len(chunk))-n)
 			}
 			return t.failed(verb, len(chunk), err)
 		}})

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,8 @@ type Tx struct {
 	// waiting has not been sent; begun tells whether anything has.
 	waiting []Statement
 	begun   bool
+	// broken is why nothing may be committed, though the function may not have said so.
+	broken error
 
 	after  []func()
 	putOff map[any]PutOff
@@ -37,11 +40,13 @@ type Tx struct {
 type Statement struct {
 	Query string
 	Args  []any
-	// Row, if set, is given each row of the result.
+	// Row, if set, is given each row of the result; its error is the statement's.
 	Row func(Scanner) error
-	// Done, if set, is given how many rows were touched, or why the statement failed, and returns the error that is
-	// returned for it.
-	Done func(touched int64, err error) error
+	// Failed, if set, is given why the statement failed, and returns the error to tell. Nothing can be refused here
+	// because of what a statement did: the commit may have gone out with it. Let the database refuse it, by a constraint.
+	Failed func(err error) error
+
+	touched *int64
 }
 
 // Scanner is *sql.Row, *sql.Rows or what else has the columns of a row.
@@ -67,35 +72,28 @@ func (tx *Tx) Later(ctx context.Context, s Statement) error {
 func (tx *Tx) Wait(ctx context.Context) error { return tx.send(ctx) }
 
 // run executes the statement on SQLite.
-func (s Statement) run(ctx context.Context, lite *sql.Tx) error {
-	var touched int64
-	err := func() (err error) {
-		if s.Row == nil {
-			result, err := lite.ExecContext(ctx, s.Query, s.Args...)
-			if err == nil {
-				touched, err = result.RowsAffected()
-			}
+func (s Statement) run(ctx context.Context, lite *sql.Tx) (err error) {
+	defer func() { err = s.failed(err) }()
+	if s.Row == nil {
+		_, err = lite.ExecContext(ctx, s.Query, s.Args...)
+		return err
+	}
+	rows, err := lite.QueryContext(ctx, s.Query, s.Args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := s.Row(rows); err != nil {
 			return err
 		}
-		rows, err := lite.QueryContext(ctx, s.Query, s.Args...)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, rows.Close()) }()
-		for rows.Next() {
-			if err := s.Row(rows); err != nil {
-				return err
-			}
-			touched++
-		}
-		return rows.Err()
-	}()
-	return s.done(touched, err)
+	}
+	return rows.Err()
 }
 
-func (s Statement) done(touched int64, err error) error {
-	if s.Done != nil {
-		return s.Done(touched, err)
+func (s Statement) failed(err error) error {
+	if err != nil && s.Failed != nil {
+		return s.Failed(err)
 	}
 	return err
 }
@@ -136,25 +134,29 @@ func (tx *Tx) send(ctx context.Context, more ...Statement) error {
 }
 
 // result takes the statement's result off the batch.
-func (s Statement) result(results pgx.BatchResults) error {
+func (s Statement) result(results pgx.BatchResults) (err error) {
+	defer func() { err = s.failed(err) }()
 	if s.Row == nil {
 		tag, err := results.Exec()
 		if err == nil && s.Query == "commit" && tag.String() != "COMMIT" {
 			err = errRolledBack
 		}
-		return s.done(tag.RowsAffected(), err)
+		if s.touched != nil {
+			*s.touched = tag.RowsAffected()
+		}
+		return err
 	}
 	rows, err := results.Query()
-	if err == nil {
-		for err == nil && rows.Next() {
-			err = s.Row(rows)
-		}
-		rows.Close()
-		if err == nil {
-			err = rows.Err()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := s.Row(rows); err != nil {
+			return err
 		}
 	}
-	return s.done(rows.CommandTag().RowsAffected(), err)
+	return rows.Err()
 }
 
 // ExecContext executes a statement that changes something.
@@ -164,11 +166,7 @@ func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.R
 		return tx.lite.ExecContext(ctx, query, args...)
 	}
 	var n int64
-	err := tx.send(ctx, Statement{Query: query, Args: args, Done: func(touched int64, err error) error {
-		n = touched
-		return err
-	}})
-	if err != nil {
+	if err := tx.send(ctx, Statement{Query: query, Args: args, touched: &n}); err != nil {
 		return nil, err
 	}
 	return driver.RowsAffected(n), nil
@@ -241,6 +239,11 @@ func (tx *Tx) commit(ctx context.Context) error {
 	}
 	if !tx.begun && len(tx.waiting) == 0 {
 		return nil
+	}
+	if slices.ContainsFunc(tx.waiting, func(s Statement) bool { return s.Row != nil }) {
+		if err := tx.send(ctx); err != nil { // a row may be refused
+			return err
+		}
 	}
 	err := tx.send(ctx, Statement{Query: "commit"})
 	if err == nil {

@@ -217,6 +217,7 @@ func replay(ctx context.Context, tx *database.Tx, byKey map[[2]string]*Exchange)
 		clients, keys = append(clients, at[0]), append(keys, at[1])
 	}
 	values, args := tx.Dialect().Columns(database.Texts(clients), database.Texts(keys))
+	var expired []*Exchange
 	err := tx.Later(ctx, database.Statement{
 		Query: `SELECT client, request_key, fingerprint, status, headers, body, expires_at
 			FROM idempotency_keys WHERE (client, request_key) IN (` + values + `)`, Args: args,
@@ -228,16 +229,27 @@ func replay(ctx context.Context, tx *database.Tx, byKey map[[2]string]*Exchange)
 			if err := row.Scan(&at[0], &at[1], &fingerprint, &answer.Status, &headers, &answer.Body, &expires); err != nil {
 				return err
 			}
-			if x := byKey[at]; expires.After(x.Request.At) {
-				return x.replay(answer, fingerprint, headers)
+			if x := byKey[at]; !expires.After(x.Request.At) {
+				expired = append(expired, x)
+				return nil
 			}
-			return nil
+			return byKey[at].replay(answer, fingerprint, headers)
 		},
 	})
 	if err != nil {
 		return err
 	}
-	return tx.Wait(ctx)
+	if err := tx.Wait(ctx); err != nil {
+		return err
+	}
+	for _, x := range expired { // seldom: their keys are free again
+		_, err := tx.ExecContext(ctx, `DELETE FROM idempotency_keys WHERE client = $1 AND request_key = $2 AND expires_at <= $3`,
+			x.Request.Client, x.Request.Key, x.Request.At)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replay gives the exchange an answer that was kept for a request with its key.
@@ -259,8 +271,8 @@ func (x *Exchange) replay(answer Response, fingerprint, headers string) error {
 	return nil
 }
 
-// keep writes the answers, in one order of keys, so that two processes never wait for each other in a circle. A live row
-// that has come meanwhile is a twin's.
+// keep writes the answers, in one order of keys, so that two processes never wait for each other in a circle. A row that
+// has come meanwhile is a twin's.
 func (i *Idempotency) keep(ctx context.Context, tx *database.Tx, fresh []*Exchange) error {
 	slices.SortFunc(fresh, func(a, b *Exchange) int {
 		return cmp.Or(strings.Compare(a.Request.Client, b.Request.Client), strings.Compare(a.Request.Key, b.Request.Key))
@@ -279,21 +291,15 @@ func (i *Idempotency) keep(ctx context.Context, tx *database.Tx, fresh []*Exchan
 	}
 	values, args := tx.Dialect().Columns(database.Texts(clients), database.Texts(keys), database.Texts(fingerprints),
 		database.Ints(statuses), database.Texts(headers), database.Blobs(bodies), database.Times(created), database.Times(expires))
-	// SQLite wants the WHERE to tell the ON of the conflict from that of a join.
-	return tx.Later(ctx, database.Statement{Query: `WITH v (client, request_key, fingerprint, status, headers, body, created_at, expires_at) AS (` + values + `)
-		INSERT INTO idempotency_keys (client, request_key, fingerprint, status, headers, body, created_at, expires_at)
-		SELECT * FROM v WHERE TRUE
-		ON CONFLICT (client, request_key) DO UPDATE SET fingerprint = excluded.fingerprint, status = excluded.status,
-			headers = excluded.headers, body = excluded.body, created_at = excluded.created_at, expires_at = excluded.expires_at
-		WHERE idempotency_keys.expires_at <= excluded.created_at`, Args: args, Done: func(written int64, err error) error {
-		if err == nil && written != int64(n) {
-			err = ErrTwin
-		}
-		if err != nil {
-			err = fmt.Errorf("keep answers: %w", err)
-		}
-		return err
-	}})
+	return tx.Later(ctx, database.Statement{
+		Query: `INSERT INTO idempotency_keys (client, request_key, fingerprint, status, headers, body, created_at, expires_at) ` + values, Args: args,
+		Failed: func(err error) error {
+			if database.IsUnique(err) {
+				err = ErrTwin
+			}
+			return fmt.Errorf("keep answers: %w", err)
+		},
+	})
 }
 
 // Purge deletes at most limit keys that expired at now or before, and returns how many.

@@ -46,11 +46,8 @@ func MarkLater(ctx context.Context, tx *database.Tx, consumer string, at time.Ti
 				fresh[id] = true
 				return err
 			},
-			Done: func(_ int64, err error) error {
-				if err != nil {
-					err = fmt.Errorf("mark in inbox of %s: %w", consumer, database.Classify(err))
-				}
-				return err
+			Failed: func(err error) error {
+				return fmt.Errorf("mark in inbox of %s: %w", consumer, database.Classify(err))
 			},
 		})
 		if err != nil {

@@ -216,12 +216,7 @@ func insert(ctx context.Context, tx *database.Tx, rows []row) error {
 		)
 		err := tx.Later(ctx, database.Statement{
 			Query: `INSERT INTO outbox (id, aggregatetype, aggregateid, type, topic, headers, payload, created_at) ` + values, Args: args,
-			Done: func(_ int64, err error) error {
-				if err != nil {
-					err = fmt.Errorf("append to outbox: %w", database.Classify(err))
-				}
-				return err
-			},
+			Failed: func(err error) error { return fmt.Errorf("append to outbox: %w", database.Classify(err)) },
 		})
 		if err != nil {
 			return err
