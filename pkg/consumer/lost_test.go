@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +21,9 @@ import (
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/outbox"
 )
+
+// prepareCommit finds the Parse message that prepares the commit.
+var prepareCommit = regexp.MustCompile(`(stmtcache_[0-9a-f]+)\x00commit\x00`)
 
 // losing stands before PostgreSQL. When armed it lets the next commit through and cuts the connection before its answer.
 type losing struct {
@@ -76,12 +81,16 @@ func (p *losing) carry(client net.Conn) {
 	defer func() { <-answers }()
 	defer server.Close()
 	buf := make([]byte, 64<<10)
+	var commit []byte // the commit's Bind, which names the statement that it was prepared as
 	for {
 		n, err := client.Read(buf)
 		if err != nil {
 			return
 		}
-		if bytes.Contains(buf[:n], []byte("commit\x00")) && p.armed.CompareAndSwap(true, false) {
+		if prepared := prepareCommit.FindSubmatch(buf[:n]); prepared != nil {
+			commit = slices.Concat([]byte{0}, prepared[1], []byte{0})
+		}
+		if commit != nil && bytes.Contains(buf[:n], commit) && p.armed.CompareAndSwap(true, false) {
 			mute.Store(true)
 			p.lost.Add(1)
 			_, _ = server.Write(buf[:n])
