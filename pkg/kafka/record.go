@@ -44,6 +44,11 @@ type Marshaler struct{}
 
 // Marshal makes a record of msg: metadata as headers, the partition key (header ce_partitionkey) as the Kafka key.
 func (Marshaler) Marshal(topic string, msg *message.Message) (*sarama.ProducerMessage, error) {
+	return outgoing(topic, msg).message(), nil
+}
+
+// outgoing is what Marshal makes a record of.
+func outgoing(topic string, msg *message.Message) Record {
 	headers := make(map[string]string, len(msg.Metadata)+1)
 	maps.Copy(headers, msg.Metadata)
 	if msg.UUID != "" && msg.UUID != headers[event.HeaderID] {
@@ -53,7 +58,7 @@ func (Marshaler) Marshal(topic string, msg *message.Message) (*sarama.ProducerMe
 	if key, ok := headers[event.HeaderKey]; ok {
 		r.Key = []byte(key)
 	}
-	return r.message(), nil
+	return r
 }
 
 // Unmarshal makes a message of any record. Its UUID is the event's id, or the record's place without one.
@@ -132,12 +137,19 @@ func (r Record) message() *sarama.ProducerMessage {
 	if r.Value != nil {
 		m.Value = sarama.ByteEncoder(r.Value)
 	}
+	m.Headers = r.headers()
+	return m
+}
+
+// headers are r's on the wire, sorted.
+func (r Record) headers() []sarama.RecordHeader {
+	headers := make([]sarama.RecordHeader, 0, len(r.Headers))
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		// An event that was read from a message and is forwarded carries where it came from; that is not for the wire.
 		if strings.HasPrefix(name, reserved) {
 			continue
 		}
-		m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(r.Headers[name])})
+		headers = append(headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(r.Headers[name])})
 	}
-	return m
+	return headers
 }
