@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"iter"
+	"strings"
 
 	"github.com/IBM/sarama"
 
@@ -18,6 +20,8 @@ type call struct {
 	// left counts the entries that are not decided; done is closed when it is zero.
 	left int
 	done chan struct{}
+	// spare is room for the bytes of headers, most of which are short.
+	spare []byte
 }
 
 // entry is a record on its way.
@@ -41,20 +45,36 @@ const (
 	batchOverhead  = 61
 )
 
-func newCall(records []Record) *call {
-	c := &call{entries: make([]entry, len(records)), left: len(records), done: make(chan struct{})}
-	for i, r := range records {
-		e := &c.entries[i]
-		headers := r.headers()
-		e.call, e.topic = c, r.Topic
-		e.record = sarama.Record{Key: r.Key, Value: r.Value, Headers: make([]*sarama.RecordHeader, len(headers))}
-		e.size = recordOverhead + len(r.Key) + len(r.Value)
-		for j := range headers {
-			e.record.Headers[j] = &headers[j]
-			e.size += headerOverhead + len(headers[j].Key) + len(headers[j].Value)
+func newCall(n int) *call {
+	return &call{entries: make([]entry, n), left: n, done: make(chan struct{})}
+}
+
+// set makes the i-th entry, as Record.message does.
+func (c *call) set(i int, topic string, key, value []byte, headers iter.Seq2[string, string]) {
+	e := &c.entries[i]
+	e.call, e.topic = c, topic
+	e.size = recordOverhead + len(key) + len(value)
+	own := make([]sarama.RecordHeader, 0, 12)
+	for name, v := range headers {
+		if !strings.HasPrefix(name, reserved) {
+			own = append(own, sarama.RecordHeader{Key: c.bytes(name), Value: c.bytes(v)})
+			e.size += headerOverhead + len(name) + len(v)
 		}
 	}
-	return c
+	e.record = sarama.Record{Key: key, Value: value, Headers: make([]*sarama.RecordHeader, len(own))}
+	for j := range own {
+		e.record.Headers[j] = &own[j]
+	}
+}
+
+// bytes is s, and never nil: Kafka refuses a header without a name.
+func (c *call) bytes(s string) []byte {
+	if c.spare == nil || cap(c.spare)-len(c.spare) < len(s) {
+		c.spare = make([]byte, 0, max(1024, len(s)))
+	}
+	at := len(c.spare)
+	c.spare = append(c.spare, s...)
+	return c.spare[at:len(c.spare):len(c.spare)]
 }
 
 // decide says what became of e. Nothing changes that any more.

@@ -77,11 +77,12 @@ func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 	if len(msgs) == 0 {
 		return nil
 	}
-	records := make([]Record, len(msgs))
+	c := newCall(len(msgs))
 	for i, msg := range msgs {
-		records[i] = outgoing(topic, msg)
+		r := outgoing(topic, msg)
+		c.set(i, r.Topic, r.Key, r.Value, r.headers())
 	}
-	return errors.Join(p.send(msgs[0].Context(), &p.messages, records)...)
+	return errors.Join(p.send(msgs[0].Context(), &p.messages, c)...)
 }
 
 // SendBatch sends events as one batch. It returns nil when all are sent, and otherwise an error (or nil) for each
@@ -89,30 +90,33 @@ func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 // unknown topic is Transient, and delays nobody else. Where the error is not Permanent the event may be in the log
 // nevertheless.
 func (p *Publisher) SendBatch(ctx context.Context, batch []event.Addressed) []error {
-	records := make([]Record, len(batch))
+	c := newCall(len(batch))
 	for i, a := range batch {
-		records[i] = Record{Topic: a.Topic, Key: []byte(a.Event.Key), Value: a.Event.Data, Headers: a.Event.Headers()}
+		c.set(i, a.Topic, c.bytes(a.Event.Key), a.Event.Data, a.Event.AllHeaders())
 	}
-	return p.send(ctx, &p.messages, records)
+	return p.send(ctx, &p.messages, c)
 }
 
 // SendRecord sends r's key, value and headers as they are to r.Topic. Errors are those of SendBatch. It keeps no order
 // with what SendBatch and Publish send.
 func (p *Publisher) SendRecord(ctx context.Context, r Record) error {
-	return errors.Join(p.send(ctx, &p.records, []Record{r})...)
+	c := newCall(1)
+	c.set(0, r.Topic, r.Key, r.Value, r.headers())
+	return errors.Join(p.send(ctx, &p.records, c)...)
 }
 
 // send waits for all records or for ctx. What is under way after ctx goes on in the background until it is decided or its
 // retries end, and the caller hears that the outcome is unknown. A caller that sends such a record again keeps order: it
 // waits behind.
-func (p *Publisher) send(ctx context.Context, c *connection, records []Record) []error {
-	if len(records) == 0 {
+func (p *Publisher) send(ctx context.Context, via *connection, c *call) []error {
+	n := len(c.entries)
+	if n == 0 {
 		return nil
 	}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return all(len(records), fault.Unavailablef("kafka publisher: closed"))
+		return all(n, fault.Unavailablef("kafka publisher: closed"))
 	}
 	p.sends.Add(1)
 	p.mu.Unlock()
@@ -120,11 +124,11 @@ func (p *Publisher) send(ctx context.Context, c *connection, records []Record) [
 
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	producer, err := p.connected(ctx, c)
+	producer, err := p.connected(ctx, via)
 	if err != nil {
-		return all(len(records), err)
+		return all(n, err)
 	}
-	return producer.send(ctx, newCall(records))
+	return producer.send(ctx, c)
 }
 
 // connected returns the connection's producer. Connecting goes on after ctx has ended, for the next one.

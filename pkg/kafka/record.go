@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -128,7 +129,8 @@ func received(r *sarama.ConsumerMessage) Record {
 	}
 }
 
-// message is r on its way to r.Topic; Kafka chooses partition, offset and time.
+// message is r on its way to r.Topic; Kafka chooses partition, offset and time. Headers of the reserved prefix are left
+// out: an event that is forwarded carries where it came from, and that is not for the wire.
 func (r Record) message() *sarama.ProducerMessage {
 	m := &sarama.ProducerMessage{Topic: r.Topic}
 	if r.Key != nil {
@@ -137,19 +139,21 @@ func (r Record) message() *sarama.ProducerMessage {
 	if r.Value != nil {
 		m.Value = sarama.ByteEncoder(r.Value)
 	}
-	m.Headers = r.headers()
+	for name, value := range r.headers() {
+		if !strings.HasPrefix(name, reserved) {
+			m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+		}
+	}
 	return m
 }
 
-// headers are r's on the wire, sorted.
-func (r Record) headers() []sarama.RecordHeader {
-	headers := make([]sarama.RecordHeader, 0, len(r.Headers))
-	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
-		// An event that was read from a message and is forwarded carries where it came from; that is not for the wire.
-		if strings.HasPrefix(name, reserved) {
-			continue
+// headers yields r's, sorted by name.
+func (r Record) headers() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+			if !yield(name, r.Headers[name]) {
+				return
+			}
 		}
-		headers = append(headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(r.Headers[name])})
 	}
-	return headers
 }
