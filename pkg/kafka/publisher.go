@@ -158,12 +158,15 @@ func (p *Publisher) connect(c *connection) error {
 	if c == &p.records {
 		settings.Producer.MaxMessageBytes = maxRecord
 	}
+	settings.Producer.Compression = sarama.CompressionLZ4
 	promised := *settings
 	// The rest is for sarama's client: it sends what it is told to, and asks once. The producer keeps order, and tries
 	// again for each partition by itself.
 	settings.Producer.Idempotent = false
 	settings.Net.MaxOpenRequests = 5
 	settings.Metadata.Retry.Max = 0
+	// New partitions are seen after this time, or when something fails.
+	settings.Metadata.RefreshFrequency = time.Minute
 	for start := time.Now(); ; {
 		client, err := sarama.NewClient(p.cfg.Brokers, settings)
 		if err == nil {

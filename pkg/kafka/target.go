@@ -50,6 +50,10 @@ type batch struct {
 	since time.Time
 }
 
+// compressFrom is the size of the smallest batch, in bytes, that is compressed: below it the processors pay more than they
+// save (docs/PERFORMANCE.md).
+const compressFrom = 8 << 10
+
 // next returns what the partition sends next, or nil. A batch is at most limit bytes, or one record.
 func (t *target) next(limit int, codec sarama.CompressionCodec) *batch {
 	if t.batch != nil || len(t.queue) == 0 {
@@ -73,6 +77,9 @@ func (t *target) next(limit int, codec sarama.CompressionCodec) *batch {
 		e.sent = true
 		e.record.OffsetDelta = int64(i)
 		b.records.Records[i] = &e.record
+	}
+	if size < compressFrom {
+		b.records.Codec = sarama.CompressionNone
 	}
 	t.batch = b
 	return b
