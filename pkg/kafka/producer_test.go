@@ -301,6 +301,22 @@ func TestWhatIsSentAgainWaitsForWhatIsUnknown(t *testing.T) {
 	require.Equal(t, data(append(first, ofKey("topic", "k", 0, 2)...)...), log(t, cfg, "topic", sarama.ReadUncommitted))
 }
 
+// What was given up may be in the log under its numbers: what comes next has others, or it would be taken for it.
+func TestNumbersOfWhatWasGivenUpAreNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	cluster, cfg := embedded(t, 1, "topic")
+	p := publisher(t, cfg)
+	send(t, p, ofKey("topic", "k", 0, 2)...)
+	// It appends, and says otherwise.
+	refused := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "topic", Err: kerr.RequestTimedOut, Count: 11})
+	for _, err := range p.SendBatch(t.Context(), ofKey("topic", "k", 2, 4)) {
+		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	}
+	require.EqualValues(t, 11, refused.Hits())
+	send(t, p, ofKey("topic", "k", 4, 6)...)
+	require.Equal(t, data(ofKey("topic", "k", 0, 6)...), log(t, cfg, "topic", sarama.ReadUncommitted))
+}
+
 func TestSeesNewPartitions(t *testing.T) {
 	t.Parallel()
 	cluster, cfg := embedded(t, 1, "topic")

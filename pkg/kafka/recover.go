@@ -30,6 +30,7 @@ func (p *producer) failed(target *target, err error) {
 		}
 	}
 	if final {
+		// The batch's numbers may be used up, and what comes next under them would be dropped as a duplicate.
 		p.forget(target)
 		target.gaveUp(classify("send to "+target.topic, err))
 	}

@@ -125,11 +125,10 @@ func (t *target) refused(err error) {
 	t.tidy()
 }
 
-// gaveUp books that nobody will know what became of the batch. What its callers have behind it is not sent. The next
-// batch has another producer: its numbers may be used up already.
+// gaveUp books that nobody will know what became of the batch. What its callers have behind it is not sent.
 func (t *target) gaveUp(err error) {
 	b := t.batch
-	t.batch, t.producer = nil, nobody
+	t.batch = nil
 	callers := map[*call]bool{}
 	for _, e := range b.entries {
 		callers[e.call] = true
