@@ -13,8 +13,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/fault"
 )
 
-// call is one batch that somebody sends, and what became of it. All but entries' records is guarded by the producer's
-// mu.
+// call is one batch that somebody sends, and what became of it. Once it is sent, the producer's mu guards it.
 type call struct {
 	entries []entry
 	// left counts the entries that are not decided; done is closed when it is zero.

@@ -85,10 +85,11 @@ func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 	return errors.Join(p.send(msgs[0].Context(), &p.messages, c)...)
 }
 
-// SendBatch sends events as one batch. It returns nil when all are sent, and otherwise an error (or nil) for each
-// event: Permanent for one that can never be sent, Unavailable when the cluster did not answer, else Transient. An
-// unknown topic is Transient, and delays nobody else. Where the error is not Permanent the event may be in the log
-// nevertheless.
+// SendBatch sends events as one batch, at most one request to each broker at a time. It returns nil when all are sent, and
+// otherwise an error (or nil) for each event: Permanent for one that can never be sent, Unavailable when the cluster did not
+// answer, else Transient. An unknown topic is Transient, and delays nobody else. Where the error is not Permanent the event
+// may be in the log nevertheless. When an event is not sent, none behind it with its topic and key is: a batch may have many
+// of one key. It may go on after ctx has ended, so the events' data must not be changed afterwards.
 func (p *Publisher) SendBatch(ctx context.Context, batch []event.Addressed) []error {
 	c := newCall(len(batch))
 	for i, a := range batch {
@@ -176,7 +177,7 @@ func (p *Publisher) connect(c *connection) error {
 		if time.Since(start) > settings.Metadata.Timeout {
 			return classify("connect to Kafka", err)
 		}
-		time.Sleep(settings.Metadata.Retry.Backoff)
+		<-time.After(settings.Metadata.Retry.Backoff)
 	}
 }
 
