@@ -1,7 +1,9 @@
 package kafka
 
 import (
+	"errors"
 	"math/rand/v2"
+	"time"
 
 	"github.com/IBM/sarama"
 )
@@ -19,21 +21,20 @@ func (p *producer) place(c *call) ([]int32, []error) {
 		t := topics[e.topic]
 		if t == nil {
 			t = &topic{}
-			if t.all, t.err = p.client.Partitions(e.topic); t.err == nil {
-				t.writable, t.err = p.client.WritablePartitions(e.topic)
-			}
-			if t.err == nil && len(t.all) == 0 {
-				t.err = sarama.ErrLeaderNotAvailable
-			}
+			t.all, t.err = p.partitions(e.topic)
 			topics[e.topic] = t
 		}
 		switch {
 		case t.err != nil:
 			errs[i] = classify("send to "+e.topic, t.err)
-		case e.record.Key == nil && len(t.writable) > 0:
-			places[i] = t.writable[rand.IntN(len(t.writable))]
 		case e.record.Key == nil:
-			places[i] = t.all[rand.IntN(len(t.all))]
+			if t.writable == nil {
+				// Where none has a leader, one as good as the other is waited for.
+				if t.writable, _ = p.client.WritablePartitions(e.topic); len(t.writable) == 0 {
+					t.writable = t.all
+				}
+			}
+			places[i] = t.writable[rand.IntN(len(t.writable))]
 		default:
 			keyed.Key = sarama.ByteEncoder(e.record.Key)
 			n, err := p.keys.Partition(&keyed, int32(len(t.all)))
@@ -45,4 +46,25 @@ func (p *producer) place(c *call) ([]int32, []error) {
 		}
 	}
 	return places, errs
+}
+
+// partitions are a topic's, whether or not they have leaders. One that was just made may have none for a moment.
+func (p *producer) partitions(topic string) ([]int32, error) {
+	for try := 0; ; try++ {
+		all, err := p.client.Partitions(topic)
+		if err == nil && len(all) == 0 {
+			err = sarama.ErrLeaderNotAvailable
+		}
+		if try >= max(p.retries, 1) || !errors.Is(err, sarama.ErrLeaderNotAvailable) {
+			return all, err
+		}
+		if try == 0 {
+			continue // it may have been learnt by asking
+		}
+		select {
+		case <-time.After(p.backoff):
+		case <-p.stop:
+			return nil, err
+		}
+	}
 }

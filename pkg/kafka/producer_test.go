@@ -342,6 +342,16 @@ func TestSeesNewPartitions(t *testing.T) {
 	}
 }
 
+// A topic that was just made has no leaders for a moment.
+func TestWaitsForLeaders(t *testing.T) {
+	t.Parallel()
+	cluster, cfg := embedded(t, 1, "before", "topic")
+	p := publisher(t, cfg)
+	unled := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "topic", Err: kerr.LeaderNotAvailable, Count: 5})
+	send(t, p, addressed("before", "k", 0), addressed("topic", "k", 0))
+	require.EqualValues(t, 5, unled.Hits())
+}
+
 // A topic that is made again has none of the numbers of the one before.
 func TestTopicMadeAgain(t *testing.T) {
 	t.Parallel()
