@@ -158,8 +158,9 @@ func (p *Publisher) connect(c *connection) error {
 	p.cfg.Guarantee.producer(settings)
 	if c == &p.records {
 		settings.Producer.MaxMessageBytes = maxRecord
+	} else {
+		settings.Producer.Compression = sarama.CompressionLZ4
 	}
-	settings.Producer.Compression = sarama.CompressionLZ4
 	promised := *settings
 	// The rest is for sarama's client: it sends what it is told to, and asks once. The producer keeps order, and tries
 	// again for each partition by itself.
