@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,20 +126,46 @@ func CauseFrom(ctx context.Context) Cause {
 // Headers returns the envelope as Kafka headers, Extra included.
 func (e Event) Headers() map[string]string {
 	h := make(map[string]string, 12+len(e.Extra))
-	maps.Copy(h, e.Extra)
-	h[HeaderSpecVersion] = specVersion
-	h[HeaderContentType] = contentType
-	h[HeaderTime] = e.Time.UTC().Format(time.RFC3339Nano)
-	for name, value := range map[string]string{
-		HeaderID: e.ID, HeaderSource: e.Source, HeaderType: e.Type, HeaderSubject: e.Subject, HeaderKey: e.Key,
-		HeaderCorrelationID: e.CorrelationID, HeaderCausationID: e.CausationID,
-		HeaderTraceparent: e.Traceparent, HeaderTracestate: e.Tracestate,
-	} {
-		if value != "" {
-			h[name] = value
+	maps.Insert(h, e.AllHeaders())
+	return h
+}
+
+// AllHeaders yields what Headers returns, always in the same order: the envelope, then Extra, each sorted by name.
+func (e Event) AllHeaders() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		attributes := [...]struct{ name, value string }{
+			{HeaderCausationID, e.CausationID},
+			{HeaderCorrelationID, e.CorrelationID},
+			{HeaderID, e.ID},
+			{HeaderKey, e.Key},
+			{HeaderSource, e.Source},
+			{HeaderSpecVersion, specVersion},
+			{HeaderSubject, e.Subject},
+			{HeaderTime, e.Time.UTC().Format(time.RFC3339Nano)},
+			{HeaderType, e.Type},
+			{HeaderContentType, contentType},
+			{HeaderTraceparent, e.Traceparent},
+			{HeaderTracestate, e.Tracestate},
+		}
+		for _, a := range attributes {
+			if a.value != "" && !yield(a.name, a.value) {
+				return
+			}
+		}
+		if len(e.Extra) == 0 {
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(e.Extra)) {
+			// What the envelope says itself goes before.
+			said := false
+			for _, a := range attributes {
+				said = said || a.name == name && a.value != ""
+			}
+			if !said && !yield(name, e.Extra[name]) {
+				return
+			}
 		}
 	}
-	return h
 }
 
 // FromHeaders is the inverse of Headers. It reports every attribute that is missing or malformed in one error.

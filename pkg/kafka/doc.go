@@ -21,10 +21,20 @@
 // DrainTimeout, when a partition is taken away or on Close. It does not promise that a message is handed out: a process
 // that is killed loses up to twice MaxInFlight messages a partition.
 //
-// The Publisher promises that what it reports as sent is on all in-sync replicas, and that sends to one partition stay
-// in the order in which they were made. It does not promise that what it reports as failed is not in the log. With
-// AtLeastOnce what it reports as sent may be there twice; with AtMostOnce it was sent once, its leader had it, and it is
-// lost with that leader if no other replica was in time.
+// The Publisher promises that
+//
+//   - what it reports as sent is on all in-sync replicas, and in the log once, unless the cluster forgot its producer;
+//   - of one batch's events of a topic and key, when one is not sent, none behind it is sent either;
+//   - sends to one partition stay in the order in which they were made, for a caller that sends what failed before what
+//     comes behind it: the first copies of all records are in that order;
+//   - a batch is one request to each broker that leads one of its partitions, and no record waits for others to come. Only
+//     a partition's share that is larger than 1 MiB, or than its topic takes, is split;
+//   - a partition in trouble keeps no other from being sent, and a record in error none of another key.
+//
+// It does not promise that what it reports as failed is not in the log: it may be there, also a moment later, and a record
+// that is sent again is then there twice. With AtLeastOnce what it reports as sent may be there twice; with AtMostOnce it
+// was sent once, its leader had it, and it is lost with that leader if no other replica was in time. What waits is bounded
+// by its callers: each waits for its batch, and takes it back when it stops waiting.
 //
 // The Transformer consumes, transforms and produces. It promises that
 //

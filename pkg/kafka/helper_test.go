@@ -47,7 +47,7 @@ type cluster struct {
 }
 
 // broker returns a broker with empty topics of the given number of partitions, and no groups.
-func broker(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.Config) {
+func broker(t testing.TB, partitions int32, topics ...string) (*cluster, kafka.Config) {
 	t.Helper()
 	cfg := kafka.Config{ClientID: "test"}
 	real := os.Getenv("TEST_KAFKA_BROKERS")
@@ -78,7 +78,7 @@ func broker(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.C
 }
 
 // embedded returns a broker in memory, for tests of what a real one cannot be told to do.
-func embedded(t *testing.T, partitions int32, topics ...string) (*cluster, kafka.Config) {
+func embedded(t testing.TB, partitions int32, topics ...string) (*cluster, kafka.Config) {
 	t.Helper()
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, topics...))
 	require.NoError(t, err)
@@ -87,7 +87,7 @@ func embedded(t *testing.T, partitions int32, topics ...string) (*cluster, kafka
 }
 
 // clean removes all topics, and all groups, of tests that came before.
-func (c *cluster) clean(t *testing.T) {
+func (c *cluster) clean(t testing.TB) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		groups, err := c.admin.ListConsumerGroups()
@@ -119,7 +119,7 @@ func (c *cluster) clean(t *testing.T) {
 }
 
 // expel removes the static members of a group, which are still there after they have gone.
-func (c *cluster) expel(t *testing.T, group string) {
+func (c *cluster) expel(t testing.TB, group string) {
 	t.Helper()
 	groups, err := c.admin.DescribeConsumerGroups([]string{group})
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -48,18 +49,15 @@ type Publisher struct {
 
 	mu     sync.Mutex
 	closed bool
-	// known are topics that were there when they were last asked for.
-	known map[string]bool
-	// sends are the calls under way, also those whose caller has stopped waiting.
+	// sends are the calls under way.
 	sends sync.WaitGroup
 }
 
-// connection is a producer that is opened when it is first wanted.
+// connection is a producer with a client of its own, that is opened when it is first wanted.
 type connection struct {
 	// connecting is held while connecting, which takes its time; the publisher's mu never is.
 	connecting sync.Mutex
-	client     sarama.Client
-	producer   sarama.SyncProducer
+	producer   atomic.Pointer[producer]
 }
 
 // NewPublisher returns a publisher that connects at its first send, so that a service can start before its broker.
@@ -67,7 +65,7 @@ func NewPublisher(cfg PublisherConfig, logger *slog.Logger) (*Publisher, error) 
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka publisher: %w", err)
 	}
-	return &Publisher{cfg: cfg, logger: logger, known: map[string]bool{}}, nil
+	return &Publisher{cfg: cfg, logger: logger}, nil
 }
 
 // Guarantee is that of the publisher's configuration.
@@ -79,176 +77,109 @@ func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 	if len(msgs) == 0 {
 		return nil
 	}
-	records := make([]*sarama.ProducerMessage, len(msgs))
+	c := newCall(len(msgs))
 	for i, msg := range msgs {
-		record, err := Marshaler{}.Marshal(topic, msg)
-		if err != nil {
-			return fault.AsPermanent(err)
-		}
-		records[i] = record
+		r := outgoing(topic, msg)
+		c.set(i, r.Topic, r.Key, r.Value, r.headers())
 	}
-	return errors.Join(p.send(msgs[0].Context(), &p.messages, records)...)
+	return errors.Join(p.send(msgs[0].Context(), &p.messages, c)...)
 }
 
-// SendBatch sends events as one batch. It returns nil when all are sent, and otherwise an error (or nil) for each
-// event: Permanent for one that can never be sent, Unavailable when the cluster did not answer, else Transient. An
-// unknown topic is Transient, and delays nobody else. Where the error is not Permanent the event may be in the log
-// nevertheless.
+// SendBatch sends events as one batch, at most one request to each broker at a time. It returns nil when all are sent, and
+// otherwise an error (or nil) for each event: Permanent for one that can never be sent, Unavailable when the cluster did not
+// answer, else Transient. An unknown topic is Transient, and delays nobody else. Where the error is not Permanent the event
+// may be in the log nevertheless. When an event is not sent, none behind it with its topic and key is: a batch may have many
+// of one key. It may go on after ctx has ended, so the events' data must not be changed afterwards.
 func (p *Publisher) SendBatch(ctx context.Context, batch []event.Addressed) []error {
-	records := make([]*sarama.ProducerMessage, len(batch))
+	c := newCall(len(batch))
 	for i, a := range batch {
-		records[i] = Record{
-			Topic: a.Topic, Key: []byte(a.Event.Key), Value: a.Event.Data, Headers: a.Event.Headers(),
-		}.message()
+		c.set(i, a.Topic, c.bytes(a.Event.Key), a.Event.Data, a.Event.AllHeaders())
 	}
-	return p.send(ctx, &p.messages, records)
+	return p.send(ctx, &p.messages, c)
 }
 
 // SendRecord sends r's key, value and headers as they are to r.Topic. Errors are those of SendBatch. It keeps no order
 // with what SendBatch and Publish send.
 func (p *Publisher) SendRecord(ctx context.Context, r Record) error {
-	return errors.Join(p.send(ctx, &p.records, []*sarama.ProducerMessage{r.message()})...)
+	c := newCall(1)
+	c.set(0, r.Topic, r.Key, r.Value, r.headers())
+	return errors.Join(p.send(ctx, &p.records, c)...)
 }
 
-// send waits for all records or for ctx. sarama cannot be told to give up a record, so after ctx it goes on in the
-// background until its own retries end, and the caller hears that the outcome is unknown. A caller that sends such a
-// record again keeps order: sarama's queue of a partition is first in, first out.
-func (p *Publisher) send(ctx context.Context, c *connection, records []*sarama.ProducerMessage) []error {
+// send waits for all records or for ctx. What is under way after ctx goes on in the background until it is decided or its
+// retries end, and the caller hears that the outcome is unknown. A caller that sends such a record again keeps order: it
+// waits behind.
+func (p *Publisher) send(ctx context.Context, via *connection, c *call) []error {
+	n := len(c.entries)
+	if n == 0 {
+		return nil
+	}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return all(len(records), fault.Unavailablef("kafka publisher: closed"))
+		return all(n, fault.Unavailablef("kafka publisher: closed"))
 	}
 	p.sends.Add(1)
 	p.mu.Unlock()
+	defer p.sends.Done()
 
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	result := make(chan []error, 1)
-	go func() {
-		defer p.sends.Done()
-		result <- p.sendAll(c, records)
-	}()
-	select {
-	case errs := <-result:
-		return errs
-	case <-ctx.Done():
-		return all(len(records), fault.Unavailablef("send: outcome unknown: %w", ctx.Err()))
-	}
-}
-
-func (p *Publisher) sendAll(c *connection, records []*sarama.ProducerMessage) []error {
-	client, producer, err := p.connect(c)
+	producer, err := p.connected(ctx, via)
 	if err != nil {
-		return all(len(records), err)
+		return all(n, err)
 	}
-	missing := p.missing(client, records)
-	sendable, index := make([]*sarama.ProducerMessage, 0, len(records)), make(map[*sarama.ProducerMessage]int, len(records))
-	var errs []error
-	fail := func(i int, err error) {
-		if errs == nil {
-			errs = make([]error, len(records))
-		}
-		errs[i] = err
-	}
-	for i, r := range records {
-		if missing[r.Topic] {
-			fail(i, classify("send to "+r.Topic, sarama.ErrUnknownTopicOrPartition))
-			continue
-		}
-		sendable, index[r] = append(sendable, r), i
-	}
-	if len(sendable) == 0 {
-		return errs
-	}
-	err = producer.SendMessages(sendable)
-	var failed sarama.ProducerErrors
-	if errors.As(err, &failed) {
-		for _, f := range failed {
-			if errors.Is(f.Err, sarama.ErrUnknownTopicOrPartition) {
-				p.forget(f.Msg.Topic)
-			}
-			fail(index[f.Msg], classify("send to "+f.Msg.Topic, f.Err))
-		}
-	} else if err != nil {
-		return all(len(records), classify("send", err))
-	}
-	return errs
+	return producer.send(ctx, c)
 }
 
-// connect opens the client and the producer once.
-func (p *Publisher) connect(c *connection) (sarama.Client, sarama.SyncProducer, error) {
+// connected returns the connection's producer. Connecting goes on after ctx has ended, for the next one.
+func (p *Publisher) connected(ctx context.Context, c *connection) (*producer, error) {
+	if producer := c.producer.Load(); producer != nil {
+		return producer, nil
+	}
+	connected := make(chan error, 1)
+	p.sends.Go(func() { connected <- p.connect(c) })
+	select {
+	case err := <-connected:
+		return c.producer.Load(), err
+	case <-ctx.Done():
+		return nil, fault.Unavailablef("connect to Kafka: %w", ctx.Err())
+	}
+}
+
+// connect opens the client once.
+func (p *Publisher) connect(c *connection) error {
 	c.connecting.Lock()
 	defer c.connecting.Unlock()
-	if c.producer != nil {
-		return c.client, c.producer, nil
+	if c.producer.Load() != nil {
+		return nil
 	}
 	settings := p.cfg.Sarama()
 	p.cfg.Guarantee.producer(settings)
 	if c == &p.records {
 		settings.Producer.MaxMessageBytes = maxRecord
+	} else {
+		settings.Producer.Compression = sarama.CompressionLZ4
 	}
-	client, err := sarama.NewClient(p.cfg.Brokers, settings)
-	if err != nil {
-		return nil, nil, classify("connect to Kafka", err)
-	}
-	producer, err := sarama.NewSyncProducerFromClient(client)
-	if err != nil {
-		return nil, nil, errors.Join(classify("open the Kafka producer", err), client.Close())
-	}
-	c.client, c.producer = client, producer
-	return client, producer, nil
-}
-
-// missing returns those topics of records that do not exist. Left to sarama, a record for an unknown topic is tried
-// for the whole of Metadata.Timeout, and its batch waits with it; one question to the cluster answers at once, and is
-// asked once a topic.
-func (p *Publisher) missing(client sarama.Client, records []*sarama.ProducerMessage) map[string]bool {
-	ask := p.unknown(records)
-	if len(ask) == 0 {
-		return nil
-	}
-	broker := client.LeastLoadedBroker()
-	if broker == nil {
-		return nil // sarama will find out
-	}
-	request := sarama.NewMetadataRequest(client.Config().Version, ask)
-	request.AllowAutoTopicCreation = false
-	response, err := broker.GetMetadata(request)
-	if err != nil {
-		return nil
-	}
-	missing := map[string]bool{}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, topic := range response.Topics {
-		if errors.Is(topic.Err, sarama.ErrUnknownTopicOrPartition) {
-			missing[topic.Name] = true
-		} else if errors.Is(topic.Err, sarama.ErrNoError) {
-			p.known[topic.Name] = true
+	promised := *settings
+	// The rest is for sarama's client: it sends what it is told to, and asks once. The producer keeps order, and tries
+	// again for each partition by itself.
+	settings.Producer.Idempotent = false
+	settings.Net.MaxOpenRequests = 5
+	settings.Metadata.Retry.Max = 0
+	// New partitions are seen after this time, or when something fails.
+	settings.Metadata.RefreshFrequency = time.Minute
+	for start := time.Now(); ; {
+		client, err := sarama.NewClient(p.cfg.Brokers, settings)
+		if err == nil {
+			c.producer.Store(newProducer(client, &promised, p.logger))
+			return nil
 		}
-	}
-	return missing
-}
-
-func (p *Publisher) unknown(records []*sarama.ProducerMessage) []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var topics []string
-	asked := map[string]bool{}
-	for _, r := range records {
-		if !p.known[r.Topic] && !asked[r.Topic] {
-			asked[r.Topic] = true
-			topics = append(topics, r.Topic)
+		if time.Since(start) > settings.Metadata.Timeout {
+			return classify("connect to Kafka", err)
 		}
+		<-time.After(settings.Metadata.Retry.Backoff)
 	}
-	return topics
-}
-
-func (p *Publisher) forget(topic string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.known, topic)
 }
 
 // Close waits for the sends under way, a few seconds at most, and disconnects.
@@ -270,16 +201,28 @@ func (p *Publisher) Close() error {
 	case err := <-done:
 		return classify("close the Kafka producer", err)
 	case <-time.After(closeTimeout):
+		p.messages.giveUp()
+		p.records.giveUp()
 		p.logger.Warn("kafka publisher closed while sends were still under way; their outcome is unknown")
 		return fault.Unavailablef("close the Kafka producer: sends under way did not end within %s", closeTimeout)
 	}
 }
 
+// close waits for what is under way.
 func (c *connection) close() error {
-	if c.producer == nil {
+	producer := c.producer.Load()
+	if producer == nil {
 		return nil
 	}
-	return errors.Join(c.producer.Close(), c.client.Close())
+	producer.work.Wait()
+	return producer.client.Close()
+}
+
+// giveUp has what is under way end after the attempt that it is at.
+func (c *connection) giveUp() {
+	if producer := c.producer.Load(); producer != nil {
+		close(producer.stop)
+	}
 }
 
 func all(n int, err error) []error {

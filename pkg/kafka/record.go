@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -44,6 +45,11 @@ type Marshaler struct{}
 
 // Marshal makes a record of msg: metadata as headers, the partition key (header ce_partitionkey) as the Kafka key.
 func (Marshaler) Marshal(topic string, msg *message.Message) (*sarama.ProducerMessage, error) {
+	return outgoing(topic, msg).message(), nil
+}
+
+// outgoing is what Marshal makes a record of.
+func outgoing(topic string, msg *message.Message) Record {
 	headers := make(map[string]string, len(msg.Metadata)+1)
 	maps.Copy(headers, msg.Metadata)
 	if msg.UUID != "" && msg.UUID != headers[event.HeaderID] {
@@ -53,7 +59,7 @@ func (Marshaler) Marshal(topic string, msg *message.Message) (*sarama.ProducerMe
 	if key, ok := headers[event.HeaderKey]; ok {
 		r.Key = []byte(key)
 	}
-	return r.message(), nil
+	return r
 }
 
 // Unmarshal makes a message of any record. Its UUID is the event's id, or the record's place without one.
@@ -123,7 +129,8 @@ func received(r *sarama.ConsumerMessage) Record {
 	}
 }
 
-// message is r on its way to r.Topic; Kafka chooses partition, offset and time.
+// message is r on its way to r.Topic; Kafka chooses partition, offset and time. Headers of the reserved prefix are left
+// out: an event that is forwarded carries where it came from, and that is not for the wire.
 func (r Record) message() *sarama.ProducerMessage {
 	m := &sarama.ProducerMessage{Topic: r.Topic}
 	if r.Key != nil {
@@ -132,12 +139,21 @@ func (r Record) message() *sarama.ProducerMessage {
 	if r.Value != nil {
 		m.Value = sarama.ByteEncoder(r.Value)
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
-		// An event that was read from a message and is forwarded carries where it came from; that is not for the wire.
-		if strings.HasPrefix(name, reserved) {
-			continue
+	for name, value := range r.headers() {
+		if !strings.HasPrefix(name, reserved) {
+			m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 		}
-		m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(r.Headers[name])})
 	}
 	return m
+}
+
+// headers yields r's, sorted by name.
+func (r Record) headers() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+			if !yield(name, r.Headers[name]) {
+				return
+			}
+		}
+	}
 }
