@@ -56,6 +56,9 @@ func (c *Changes[R]) Do(ctx context.Context, key string, fn func(row R) (R, erro
 	return c.group.Do(ctx, change[R]{key, fn})
 }
 
+// Waiting is how many calls wait for their transaction.
+func (c *Changes[R]) Waiting() int { return c.group.Waiting() }
+
 func changeAll[R comparable](ctx context.Context, db *DB, t *Table[R], calls []*changeCall[R]) (err error) {
 	keys := make([]string, len(calls))
 	for i, c := range calls {
