@@ -128,13 +128,13 @@ func (e Event) Headers() map[string]string {
 	h[HeaderSpecVersion] = specVersion
 	h[HeaderContentType] = contentType
 	h[HeaderTime] = e.Time.UTC().Format(time.RFC3339Nano)
-	for name, value := range map[string]string{
-		HeaderID: e.ID, HeaderSource: e.Source, HeaderType: e.Type, HeaderSubject: e.Subject, HeaderKey: e.Key,
-		HeaderCorrelationID: e.CorrelationID, HeaderCausationID: e.CausationID,
-		HeaderTraceparent: e.Traceparent, HeaderTracestate: e.Tracestate,
+	for _, header := range [...]struct{ name, value string }{
+		{HeaderID, e.ID}, {HeaderSource, e.Source}, {HeaderType, e.Type}, {HeaderSubject, e.Subject}, {HeaderKey, e.Key},
+		{HeaderCorrelationID, e.CorrelationID}, {HeaderCausationID, e.CausationID},
+		{HeaderTraceparent, e.Traceparent}, {HeaderTracestate, e.Tracestate},
 	} {
-		if value != "" {
-			h[name] = value
+		if header.value != "" {
+			h[header.name] = header.value
 		}
 	}
 	return h
