@@ -199,7 +199,9 @@ func (d Dialect) Columns(columns ...Column) (text string, args []any) {
 			args = append(args, c.at(i))
 		}
 	}
-	return "VALUES " + Rows(1, n, len(columns)), args
+	// Not numbered: SQLite takes $1 for a name, and looks for each among all before it.
+	row := "(" + strings.TrimSuffix(strings.Repeat("?,", len(columns)), ",") + "),"
+	return "VALUES " + strings.TrimSuffix(strings.Repeat(row, n), ","), args
 }
 
 // List returns n placeholders numbered from first, for an IN list: List(2, 3) is "$2,$3,$4".
