@@ -1,9 +1,11 @@
 package database_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -180,6 +182,47 @@ func TestChangesThatAreRefused(t *testing.T) {
 		require.NoError(t, <-two)
 		require.EqualValues(t, 7, n(t, db, "twice"))
 		all.Wait()
+	})
+}
+
+// Another process writes a row that was not there when it was looked for. On PostgreSQL alone: on SQLite a transaction is
+// alone from its begin.
+func TestChangesThatSomebodyIsFasterWith(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		if strings.HasPrefix(url, "sqlite:") {
+			return
+		}
+		other := databasetest.Open(t, url, talliesTable)
+		changes := database.NewChanges(databasetest.Open(t, url+"?lock_timeout=50", nil), tallies)
+		insert := func(ctx context.Context, tx *database.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO tallies (key, n) VALUES ('held', 5)`)
+			return err
+		}
+		// It does not commit: the calls of the batch hear that it was in the way, also one that had an answer of its own.
+		require.NoError(t, other.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			require.NoError(t, insert(ctx, tx))
+			errs := together(t, changes, map[string]func(tally) (tally, error){
+				"held": plus("held", 1),
+				"own":  func(r tally) (tally, error) { return r, errors.New("own") },
+			})
+			require.True(t, database.IsConflict(errs["held"]), "%v", errs["held"])
+			require.True(t, database.IsConflict(errs["own"]), "%v", errs["own"])
+			_, err := tx.ExecContext(ctx, `DELETE FROM tallies WHERE key = 'held'`)
+			return err
+		}))
+		// It commits: what it wrote is what is changed.
+		times := 0
+		got, err := changes.Do(t.Context(), "held", func(r tally) (tally, error) {
+			if times++; times == 1 {
+				assert.NoError(t, other.InTx(t.Context(), insert))
+			}
+			return tally{"held", r.n + 1}, nil
+		})
+		require.NoError(t, err)
+		require.Equal(t, tally{"held", 6}, got)
+		require.EqualValues(t, 6, n(t, other, "held"))
+		require.Equal(t, 2, times)
 	})
 }
 

@@ -120,19 +120,6 @@ func (d Dialect) maxRows() int {
 	return MaxRows
 }
 
-// Rows returns the VALUES of a statement that inserts n rows of the given number of columns, numbered from first:
-// Rows(1, 2, 2) is "($1,$2),($3,$4)".
-func Rows(first, n, columns int) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, "(%s)", List(first+i*columns, columns))
-	}
-	return b.String()
-}
-
 // Column is one column of the rows that Columns makes.
 type Column struct {
 	array string // PostgreSQL's type
