@@ -44,13 +44,13 @@ func BenchmarkCall(b *testing.B) {
 	})
 }
 
-// load keeps up to most messages at hand until b.N were sent and acknowledged.
-func (w *bench) load(b *testing.B, most int, send func(i int) *message.Message) {
+// load keeps up to most messages at hand until as many as the benchmark wants were sent and acknowledged.
+func (b *bench) load(of *testing.B, most int, send func(i int) *message.Message) {
 	places := make(chan struct{}, most)
 	var all sync.WaitGroup
-	b.ReportAllocs()
-	b.ResetTimer()
-	for i := range b.N {
+	of.ReportAllocs()
+	of.ResetTimer()
+	for i := range of.N {
 		places <- struct{}{}
 		msg := send(i)
 		all.Go(func() {
@@ -59,8 +59,8 @@ func (w *bench) load(b *testing.B, most int, send func(i int) *message.Message) 
 		})
 	}
 	all.Wait()
-	b.StopTimer()
-	transactions, messages := w.committed()
-	b.ReportMetric(float64(messages)/float64(transactions), "msgs/tx")
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+	of.StopTimer()
+	transactions, messages := b.committed()
+	of.ReportMetric(float64(messages)/float64(transactions), "msgs/tx")
+	of.ReportMetric(float64(of.N)/of.Elapsed().Seconds(), "msgs/s")
 }

@@ -2,6 +2,7 @@ package databasetest
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -22,7 +23,7 @@ func Counted(t testing.TB, rawURL string) (counted string, statements func() int
 	if u.Scheme == "sqlite" {
 		return rawURL, nil, false
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	var all sync.WaitGroup
 	t.Cleanup(func() {
@@ -37,7 +38,7 @@ func Counted(t testing.TB, rawURL string) (counted string, statements func() int
 			if err != nil {
 				return
 			}
-			all.Go(func() { carry(client, server, &n) })
+			all.Go(func() { carry(t.Context(), client, server, &n) })
 		}
 	})
 	u.Host = listener.Addr().String()
@@ -45,9 +46,9 @@ func Counted(t testing.TB, rawURL string) (counted string, statements func() int
 }
 
 // carry takes one connection's messages to the server, and the answers back, until either side is done.
-func carry(client net.Conn, address string, statements *atomic.Int64) {
-	defer client.Close()
-	server, err := net.Dial("tcp", address)
+func carry(ctx context.Context, client net.Conn, address string, statements *atomic.Int64) {
+	defer func() { _ = client.Close() }()
+	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return
 	}
@@ -65,24 +66,25 @@ func carry(client net.Conn, address string, statements *atomic.Int64) {
 	// rest. What is sent before the session begins has no type.
 	from := bufio.NewReader(client)
 	for begun := false; ; {
-		head := make([]byte, 5)
-		if !begun {
-			head = head[1:]
+		typ := 0
+		if begun {
+			typ = 1
 		}
-		if _, err := io.ReadFull(from, head); err != nil {
+		head, err := from.Peek(typ + 4)
+		if err != nil {
 			return
 		}
-		rest := make([]byte, int(binary.BigEndian.Uint32(head[len(head)-4:]))-4)
-		if _, err := io.ReadFull(from, rest); err != nil {
+		message := make([]byte, typ+int(binary.BigEndian.Uint32(head[typ:])))
+		if _, err := io.ReadFull(from, message); err != nil {
 			return
 		}
-		if begun && (head[0] == 'Q' || head[0] == 'E') { // a query, or the execution of a prepared one
+		if begun && (message[0] == 'Q' || message[0] == 'E') { // a query, or the execution of a prepared one
 			statements.Add(1)
 		}
 		if !begun {
-			begun = binary.BigEndian.Uint16(rest) == 3 // the protocol's version; other numbers ask for encryption
+			begun = binary.BigEndian.Uint16(message[4:]) == 3 // the protocol's version; other numbers ask for encryption
 		}
-		if _, err := server.Write(append(head, rest...)); err != nil {
+		if _, err := server.Write(message); err != nil {
 			return
 		}
 	}
