@@ -52,6 +52,25 @@ func New[In, Out any](limit, most int, work func(ctx context.Context, calls []*C
 	return &Group[In, Out]{limit: limit, most: most, work: work}
 }
 
+// lookupMax bounds how many keys are looked up at once.
+const lookupMax = 1024
+
+// Lookup returns a group that looks up keys, those of up to 1,024 calls in one find. The answer to a key that find does
+// not return is the zero value.
+func Lookup[K comparable, V any](find func(ctx context.Context, keys []K) (map[K]V, error)) *Group[K, V] {
+	return New(lookupMax, 0, func(ctx context.Context, calls []*Call[K, V]) error {
+		keys := make([]K, len(calls))
+		for i, c := range calls {
+			keys[i] = c.In
+		}
+		found, err := find(ctx, keys)
+		for _, c := range calls {
+			c.Out = found[c.In]
+		}
+		return err
+	})
+}
+
 // Do has in worked on and returns what came of it. Its errors are the work's, ErrFull, and that of ctx: then what became
 // of the call is unknown if it had begun.
 func (g *Group[In, Out]) Do(ctx context.Context, in In) (out Out, err error) {

@@ -150,3 +150,42 @@ func TestWhileAny(t *testing.T) {
 	endTwo()
 	<-any.Done()
 }
+
+// Each call gets the value of its own key, also when two ask for one, and the zero value when there is none.
+func TestLookup(t *testing.T) {
+	t.Parallel()
+	begun, through := make(chan []int), make(chan error)
+	group := coalesce.Lookup(func(_ context.Context, keys []int) (map[int]string, error) {
+		begun <- keys
+		return map[int]string{1: "one", 2: "two"}, <-through
+	})
+	type answer struct {
+		key int
+		result
+	}
+	answers := make(chan answer, 8)
+	ask := func(keys ...int) {
+		for _, key := range keys {
+			go func() {
+				out, err := group.Do(t.Context(), key)
+				answers <- answer{key, result{out, err}}
+			}()
+		}
+	}
+	ask(1)
+	require.Equal(t, []int{1}, <-begun)
+	ask(1, 2, 2, 3)
+	require.Eventually(t, func() bool { return group.Waiting() == 4 }, 10*time.Second, time.Millisecond)
+	through <- nil
+	require.ElementsMatch(t, []int{1, 2, 2, 3}, <-begun)
+	through <- nil
+	for range 5 {
+		a := <-answers
+		require.Equal(t, result{out: map[int]string{1: "one", 2: "two"}[a.key]}, a.result)
+	}
+	ask(1)
+	<-begun
+	no := errors.New("no")
+	through <- no
+	require.ErrorIs(t, (<-answers).err, no)
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -33,6 +34,12 @@ type asked struct{}
 func (asked) EventType() string  { return "work.ask" }
 func (asked) EventTopic() string { return "work" }
 
+// called is handled with a call to the outside.
+type called struct{}
+
+func (called) EventType() string  { return "work.call" }
+func (called) EventTopic() string { return "work" }
+
 type done struct{}
 
 func (done) EventType() string  { return "work.done" }
@@ -55,6 +62,9 @@ type bench struct {
 	closed    sync.Once
 	stop      context.CancelFunc
 	ended     chan error
+
+	// decoded counts the messages that came as far as their call.
+	decoded atomic.Int64
 
 	mu      sync.Mutex
 	sent    int64
@@ -114,7 +124,7 @@ func newBenchOf(t testing.TB, url string, guarantee kafka.Guarantee, batchMax in
 		consumer.Config{MaxAttempts: 3, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond, BatchMax: batchMax},
 		consumer.Deps{
 			Group: "g", Guarantee: guarantee, DB: b.db, Outbox: outbox.New(b.db, events, outbox.Options{}), Sender: letterbox{b},
-			Validate: func(string, []byte) error { return nil }, Logger: slog.New(slog.DiscardHandler), Registry: b.registry, Now: time.Now,
+			Validate: func(string, []byte) error { b.decoded.Add(1); return nil }, Logger: slog.New(slog.DiscardHandler), Registry: b.registry, Now: time.Now,
 		})
 	require.NoError(t, err)
 	consumer.On(c, func(ctx context.Context, tx *outbox.Tx, e event.Event, _ asked) error {
@@ -136,6 +146,15 @@ func newBenchOf(t testing.TB, url string, guarantee kafka.Guarantee, batchMax in
 			return nil
 		}
 		return handle(ctx, tx, e.Key, call)
+	})
+	consumer.OnCall(c, func(_ context.Context, e event.Event, _ called) (consumer.HandlerFunc, error) {
+		b.mu.Lock()
+		b.calls["call "+e.Key]++
+		b.mu.Unlock()
+		return func(ctx context.Context, tx *outbox.Tx, e event.Event) error {
+			_, err := tx.Publish(ctx, e.Key, done{})
+			return err
+		}, nil
 	})
 	c.Prepare(func(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
 		b.mu.Lock()
@@ -169,11 +188,16 @@ func (b *bench) send(key, id string) *message.Message {
 
 func (b *bench) sendUnder(ctx context.Context, key, id string) *message.Message {
 	b.t.Helper()
+	return b.sendOf(ctx, asked{}, key, id)
+}
+
+func (b *bench) sendOf(ctx context.Context, body event.Body, key, id string) *message.Message {
+	b.t.Helper()
 	b.mu.Lock()
 	b.sent++
 	offset := b.sent
 	b.mu.Unlock()
-	e := event.Event{ID: id, Type: "work.ask", Source: "/test", Key: key, Time: time.Now(), CorrelationID: key, Data: json.RawMessage(`{}`)}
+	e := event.Event{ID: id, Type: body.EventType(), Source: "/test", Key: key, Time: time.Now(), CorrelationID: key, Data: json.RawMessage(`{}`)}
 	record := &sarama.ConsumerMessage{Topic: "work", Offset: offset, Key: []byte(key), Value: e.Data}
 	for name, value := range e.Headers() {
 		record.Headers = append(record.Headers, &sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})

@@ -13,10 +13,12 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/orderflow/orderflow/pkg/coalesce"
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/inbox"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/observe"
 	"github.com/orderflow/orderflow/pkg/outbox"
@@ -107,6 +109,7 @@ type Consumer struct {
 	topics   []string
 	metrics  *metrics
 	batcher  batcher
+	known    *coalesce.Group[string, bool] // whether a mark is in the inbox
 	prepare  func(ctx context.Context, tx *outbox.Tx, batch []event.Event) error
 	running  atomic.Bool
 	// waiting counts the messages that wait for infrastructure to come back.
@@ -132,6 +135,9 @@ func New(cfg Config, deps Deps) (*Consumer, error) {
 		deps.Jitter = rand.Float64
 	}
 	c := &Consumer{cfg: cfg, deps: deps, handlers: map[address]callFunc{}, batcher: batcher{limit: cfg.BatchMax}}
+	c.known = coalesce.Lookup(func(ctx context.Context, marks []string) (map[string]bool, error) {
+		return inbox.Seen(ctx, deps.DB, deps.Group, marks...)
+	})
 	var err error
 	c.metrics, err = newMetrics(deps.Registry, deps.Group, c.batcher.length)
 	return c, err

@@ -143,12 +143,13 @@ func (c *Consumer) apply(ctx context.Context, tx *outbox.Tx, m *member) error {
 }
 
 // seen tells whether the message has been handled, without a lock: it saves a call to the outside, and the inbox mark
-// in the transaction is what decides. Without an inbox no message has been handled.
+// in the transaction is what decides. Messages that come at the same time share a statement. Without an inbox no message
+// has been handled.
 func (c *Consumer) seen(ctx context.Context, mark string) (bool, error) {
 	if c.deps.Guarantee != kafka.EffectivelyOnce {
 		return false, nil
 	}
-	return inbox.Seen(ctx, c.deps.DB, c.deps.Group, mark)
+	return c.known.Do(ctx, mark)
 }
 
 func decode[T event.Body](e event.Event) (T, error) {

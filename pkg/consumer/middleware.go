@@ -182,9 +182,11 @@ func (c *Consumer) observe(next message.HandlerFunc) message.HandlerFunc {
 			ID: msg.Metadata[event.HeaderID], Type: msg.Metadata[event.HeaderType], Key: msg.Metadata[event.HeaderKey],
 			Traceparent: msg.Metadata[event.HeaderTraceparent], Tracestate: msg.Metadata[event.HeaderTracestate],
 		}
-		ctx, span := tracer.Start(e.TraceContext(ctx), "process "+topic, trace.WithSpanKind(trace.SpanKindConsumer),
-			trace.WithAttributes(c.attributes(msg, topic, e)...))
+		ctx, span := tracer.Start(e.TraceContext(ctx), "process "+topic, trace.WithSpanKind(trace.SpanKindConsumer))
 		defer span.End()
+		if span.IsRecording() {
+			span.SetAttributes(c.attributes(msg, topic, e)...)
+		}
 		ctx = observe.With(ctx, c.deps.Key, e.Key, "message_id", e.ID, "message_type", e.Type)
 		msg.SetContext(ctx)
 

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/orderflow/orderflow/pkg/database/databasetest"
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/kafka"
@@ -26,24 +28,39 @@ func BenchmarkPath(b *testing.B) {
 					}
 					return nil
 				}
-				places := make(chan struct{}, max(256, tc.batchMax))
-				var all sync.WaitGroup
-				b.ReportAllocs()
-				b.ResetTimer()
-				for i := range b.N {
-					places <- struct{}{}
-					msg := w.send(fmt.Sprint(i), fmt.Sprint("id", i))
-					all.Go(func() {
-						<-msg.Acked()
-						<-places
-					})
-				}
-				all.Wait()
-				b.StopTimer()
-				transactions, messages := w.committed()
-				b.ReportMetric(float64(messages)/float64(transactions), "msgs/tx")
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+				w.load(b, max(256, tc.batchMax), func(i int) *message.Message { return w.send(fmt.Sprint(i), fmt.Sprint("id", i)) })
 			})
 		})
 	}
+}
+
+// What the path costs of itself: the handler calls nobody, publishes, and has no statement of its own.
+func BenchmarkCall(b *testing.B) {
+	databasetest.EachBench(b, func(b *testing.B, url string) {
+		w := newBench(b, url, kafka.EffectivelyOnce)
+		w.load(b, 256, func(i int) *message.Message {
+			return w.sendOf(context.WithoutCancel(b.Context()), called{}, fmt.Sprint(i), fmt.Sprint("id", i))
+		})
+	})
+}
+
+// load keeps up to most messages at hand until as many as the benchmark wants were sent and acknowledged.
+func (b *bench) load(of *testing.B, most int, send func(i int) *message.Message) {
+	places := make(chan struct{}, most)
+	var all sync.WaitGroup
+	of.ReportAllocs()
+	of.ResetTimer()
+	for i := range of.N {
+		places <- struct{}{}
+		msg := send(i)
+		all.Go(func() {
+			<-msg.Acked()
+			<-places
+		})
+	}
+	all.Wait()
+	of.StopTimer()
+	transactions, messages := b.committed()
+	of.ReportMetric(float64(messages)/float64(transactions), "msgs/tx")
+	of.ReportMetric(float64(of.N)/of.Elapsed().Seconds(), "msgs/s")
 }

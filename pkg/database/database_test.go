@@ -178,7 +178,7 @@ func TestTimesComeBackInUTC(t *testing.T) {
 		first := time.Date(2026, 3, 1, 12, 0, 0, 5000, time.UTC)
 		second := first.Add(time.Minute).In(time.FixedZone("west", -3600))
 		require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
-			_, err := tx.ExecContext(ctx, `INSERT INTO things (name, n, at, raw) VALUES `+database.Rows(1, 2, 4),
+			_, err := tx.ExecContext(ctx, `INSERT INTO things (name, n, at, raw) VALUES ($1, $2, $3, $4), ($5, $6, $7, $8)`,
 				"first", 1, first, []byte{0, 255}, "second", 2, second, nil)
 			return err
 		}))
@@ -369,10 +369,9 @@ func TestDeadlockIsTransient(t *testing.T) {
 
 func TestRowsAndLists(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "($1,$2),($3,$4)", database.Rows(1, 2, 2))
 	require.Equal(t, "$2,$3,$4", database.List(2, 3))
 	require.Equal(t, []any{"x", int64(1), int64(2)}, database.Args([]any{"x"}, int64(1), int64(2)))
-	require.Empty(t, database.Rows(1, 0, 2)+database.List(1, 0))
+	require.Empty(t, database.List(1, 0))
 }
 
 // One text whatever the number of rows on PostgreSQL, and the rows in their order on both.

@@ -120,19 +120,6 @@ func (d Dialect) Batch() int {
 	return MaxRows
 }
 
-// Rows returns the VALUES of a statement that inserts n rows of the given number of columns, numbered from first:
-// Rows(1, 2, 2) is "($1,$2),($3,$4)".
-func Rows(first, n, columns int) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, "(%s)", List(first+i*columns, columns))
-	}
-	return b.String()
-}
-
 // Column is one column of the rows that Columns makes.
 type Column struct {
 	array string // PostgreSQL's type
@@ -204,7 +191,9 @@ func (d Dialect) Columns(columns ...Column) (text string, args []any) {
 			args = append(args, c.at(i))
 		}
 	}
-	return "VALUES " + Rows(1, n, len(columns)), args
+	// Not numbered: SQLite takes $1 for a name, and looks for each among all before it.
+	row := "(" + strings.TrimSuffix(strings.Repeat("?,", len(columns)), ",") + "),"
+	return "VALUES " + strings.TrimSuffix(strings.Repeat(row, n), ","), args
 }
 
 // List returns n placeholders numbered from first, for an IN list: List(2, 3) is "$2,$3,$4".

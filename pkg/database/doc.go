@@ -8,6 +8,9 @@
 //		return err
 //	})
 //
+// A Table reads and writes rows of one kind for all that a transaction does; Changes are calls that change one row each and
+// share their transactions.
+//
 // Portable means: $N placeholders, ON CONFLICT, RETURNING, instants as parameters and never from the database's clock,
 // and Tx.ForUpdate where a row is read to be changed. Times are stored and returned in UTC, to the microsecond on
 // PostgreSQL and to the nanosecond on SQLite.

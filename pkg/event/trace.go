@@ -15,6 +15,9 @@ func traceFrom(ctx context.Context) (traceparent, tracestate string) {
 
 // TraceContext returns ctx with the event's trace context as its remote parent.
 func (e Event) TraceContext(ctx context.Context) context.Context {
+	if e.Traceparent == "" {
+		return ctx
+	}
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{
 		HeaderTraceparent: e.Traceparent, HeaderTracestate: e.Tracestate,
 	})

@@ -70,18 +70,36 @@ func Unmark(ctx context.Context, tx *database.Tx, consumer string, ids ...string
 	return nil
 }
 
-// Seen tells whether consumer has handled the message, as last committed. It saves work that Mark would find done; it
-// decides nothing, because another transaction may be about to commit.
-func Seen(ctx context.Context, db *database.DB, consumer, id string) (bool, error) {
-	var one int
-	err := db.QueryRowContext(ctx, `SELECT 1 FROM inbox WHERE consumer = $1 AND message_id = $2`, consumer, id).Scan(&one)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
+// Seen returns those of the messages that consumer has handled, as last committed, in one statement for up to
+// database.MaxRows ids. It saves work that Mark would find done; it decides nothing, because another transaction may be
+// about to commit.
+func Seen(ctx context.Context, db *database.DB, consumer string, ids ...string) (map[string]bool, error) {
+	seen := make(map[string]bool, len(ids))
+	for chunk := range slices.Chunk(ids, database.MaxRows) {
+		in, args := db.Dialect().In(chunk)
+		rows, err := db.QueryContext(ctx, fmt.Sprintf(`SELECT message_id FROM inbox WHERE message_id %s AND consumer = $%d`, in, len(args)+1),
+			append(args, consumer)...)
+		if err == nil {
+			err = collect(rows, seen)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look in inbox of %s: %w", consumer, database.Classify(err))
+		}
 	}
-	if err != nil {
-		return false, fmt.Errorf("look in inbox of %s: %w", consumer, database.Classify(err))
+	return seen, nil
+}
+
+// collect reads rows of one id each.
+func collect(rows *sql.Rows, into map[string]bool) (err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		into[id] = true
 	}
-	return true, nil
+	return rows.Err()
 }
 
 // Foreign returns a consumer other than the one named that has handled messages in this database, or empty.

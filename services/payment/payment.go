@@ -91,8 +91,9 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	if err != nil {
 		return err
 	}
-	server := &rest.Server{DB: a.DB}
-	handlers := &payments.Payments{DB: a.DB, NewID: a.Events.NewID}
+	reader := store.NewReader(a.DB)
+	server := &rest.Server{DB: a.DB, Payments: reader}
+	handlers := &payments.Payments{Known: reader, NewID: a.Events.NewID}
 	if cfg.Provider == providerHTTP {
 		p := remote.New(remote.Config{
 			URL: cfg.URL, Token: cfg.Token, Timeout: cfg.Timeout, Attempts: cfg.Attempts, Backoff: backoff,

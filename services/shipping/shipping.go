@@ -91,7 +91,8 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	if err != nil {
 		return err
 	}
-	handlers := &shipments.Shipments{DB: a.DB, NewID: a.Events.NewID}
+	reader := store.NewReader(a.DB)
+	handlers := &shipments.Shipments{Known: reader, NewID: a.Events.NewID}
 	if cfg.Carrier == carrierHTTP {
 		c := remote.New(remote.Config{
 			URL: cfg.URL, Token: cfg.Token, Timeout: cfg.Timeout, Attempts: cfg.Attempts, Backoff: backoff,
@@ -107,7 +108,7 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	if err != nil {
 		return fmt.Errorf("shipping API: %w", err)
 	}
-	server := &rest.Server{DB: a.DB}
+	server := &rest.Server{DB: a.DB, Shipments: reader}
 	httpapi.Mount(a.Router, spec, httpapi.MountOptions{}, func(r chi.Router) {
 		shippingapi.HandlerWithOptions(shippingapi.NewStrictHandlerWithOptions(server, nil, shippingapi.StrictHTTPServerOptions{
 			RequestErrorHandlerFunc: httpapi.WriteRequestError, ResponseErrorHandlerFunc: httpapi.Write,

@@ -16,7 +16,7 @@ import (
 // charge answers a charge command. The provider is asked once there is no answer for the order yet, under the order's
 // key; a second command for an order answers what the first did.
 func (p *Payments) charge(ctx context.Context, _ event.Event, cmd events.PaymentCharge) (consumer.HandlerFunc, error) {
-	known, err := store.Get(ctx, p.DB, cmd.OrderID)
+	known, err := p.Known.Do(ctx, cmd.OrderID)
 	if err != nil {
 		return nil, err
 	}
@@ -36,9 +36,7 @@ func (p *Payments) charge(ctx context.Context, _ event.Event, cmd events.Payment
 			return err
 		}
 		if known == nil {
-			if err := store.Insert(ctx, tx.Tx, payment); err != nil {
-				return err
-			}
+			store.Put(tx.Tx, payment)
 		}
 		_, err = tx.Publish(ctx, e.Key, chargeAnswer(payment))
 		return err

@@ -6,14 +6,19 @@
 package payments
 
 import (
+	"context"
+
 	"github.com/orderflow/orderflow/pkg/consumer"
-	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/outbox"
 	"github.com/orderflow/orderflow/services/payment/internal/provider"
+	"github.com/orderflow/orderflow/services/payment/internal/store"
 )
 
 // Payments has the handlers.
 type Payments struct {
-	DB       *database.DB
+	// Known has the payments that there are.
+	Known    *store.Reader
 	Provider provider.Provider
 	// NewID names payments.
 	NewID func() string
@@ -21,8 +26,18 @@ type Payments struct {
 
 // Listen adds the handlers to c.
 func (p *Payments) Listen(c *consumer.Consumer) {
+	c.Prepare(readAhead)
 	consumer.OnCall(c, p.charge)
 	consumer.OnCall(c, p.refund)
+}
+
+// readAhead reads the payments of a batch in one statement; they are written so too.
+func readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
+	orderIDs := make([]string, len(batch))
+	for i, e := range batch {
+		orderIDs[i] = e.Key
+	}
+	return store.ReadAhead(ctx, tx.Tx, orderIDs)
 }
 
 func chargeKey(orderID string) string { return "charge-" + orderID }

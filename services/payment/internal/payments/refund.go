@@ -15,7 +15,7 @@ import (
 // refund gives back whatever was charged for the order, and leaves a tombstone where that is nothing (invariant 5).
 // The provider is asked also when there is no payment here: it may have charged without its answer having come through.
 func (p *Payments) refund(ctx context.Context, _ event.Event, cmd events.PaymentRefund) (consumer.HandlerFunc, error) {
-	known, err := store.Get(ctx, p.DB, cmd.OrderID)
+	known, err := p.Known.Do(ctx, cmd.OrderID)
 	if err != nil {
 		return nil, err
 	}
@@ -36,14 +36,8 @@ func (p *Payments) refund(ctx context.Context, _ event.Event, cmd events.Payment
 		if err != nil {
 			return err
 		}
-		switch {
-		case known == nil:
-			err = store.Insert(ctx, tx.Tx, payment)
-		case *known != payment:
-			err = store.Update(ctx, tx.Tx, payment)
-		}
-		if err != nil {
-			return err
+		if known == nil || *known != payment {
+			store.Put(tx.Tx, payment)
 		}
 		_, err = tx.Publish(ctx, e.Key, events.PaymentRefunded{
 			OrderID: payment.OrderID, CustomerID: payment.CustomerID, ProviderReference: payment.RefundReference,

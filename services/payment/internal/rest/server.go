@@ -13,7 +13,8 @@ import (
 
 // Server implements the generated strict server.
 type Server struct {
-	DB *database.DB
+	DB       *database.DB
+	Payments *store.Reader
 	// Ledger, if not nil, returns the provider's own totals.
 	Ledger func(ctx context.Context) ([]rules.Totals, error)
 }
@@ -22,7 +23,7 @@ var _ paymentapi.StrictServerInterface = (*Server)(nil)
 
 // GetPayment shows an order's payment.
 func (s *Server) GetPayment(ctx context.Context, r paymentapi.GetPaymentRequestObject) (paymentapi.GetPaymentResponseObject, error) {
-	p, err := store.Get(ctx, s.DB, r.OrderID)
+	p, err := s.Payments.Do(ctx, r.OrderID)
 	if err != nil {
 		return nil, err
 	}

@@ -3,12 +3,12 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
+	"github.com/orderflow/orderflow/pkg/coalesce"
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/services/payment/internal/rules"
 )
@@ -19,56 +19,61 @@ var files embed.FS
 // Migrations makes the tables.
 func Migrations() fs.FS { return database.Folder(files) }
 
-const columns = `order_id, customer_id, payment_id, state, amount, currency, refunded, reference, refund_reference,
-	failure_code, failure_detail, created_at, updated_at`
-
-// Get reads an order's payment; nil means that there is none.
-func Get(ctx context.Context, db *database.DB, orderID string) (*rules.Payment, error) {
-	return payment(db.QueryRowContext(ctx, `SELECT `+columns+` FROM payments WHERE order_id = $1`, orderID))
+var payments = &database.Table[*rules.Payment]{
+	Name: "payments",
+	Fields: []database.Field[*rules.Payment]{
+		database.Text("order_id", func(p *rules.Payment) string { return p.OrderID }),
+		database.Text("customer_id", func(p *rules.Payment) string { return p.CustomerID }).Fixed(),
+		database.Text("payment_id", func(p *rules.Payment) string { return p.ID }).Fixed(),
+		database.Text("state", func(p *rules.Payment) string { return string(p.State) }),
+		database.Int("amount", func(p *rules.Payment) int64 { return p.Amount.Amount }),
+		database.Text("currency", func(p *rules.Payment) string { return p.Amount.Currency }),
+		database.Int("refunded", func(p *rules.Payment) int64 { return p.Refunded }),
+		database.Text("reference", func(p *rules.Payment) string { return p.Reference }).Fixed(),
+		database.Text("refund_reference", func(p *rules.Payment) string { return p.RefundReference }),
+		database.Text("failure_code", func(p *rules.Payment) string { return p.Failure.Code }).Fixed(),
+		database.Text("failure_detail", func(p *rules.Payment) string { return p.Failure.Detail }).Fixed(),
+		database.Time("created_at", func(p *rules.Payment) time.Time { return p.CreatedAt }).Fixed(),
+		database.Time("updated_at", func(p *rules.Payment) time.Time { return p.UpdatedAt }),
+	},
+	Scan: func(row database.Scanner) (*rules.Payment, error) {
+		var p rules.Payment
+		err := row.Scan(&p.OrderID, &p.CustomerID, &p.ID, &p.State, &p.Amount.Amount, &p.Amount.Currency, &p.Refunded,
+			&p.Reference, &p.RefundReference, &p.Failure.Code, &p.Failure.Detail, &p.CreatedAt, &p.UpdatedAt)
+		if err != nil {
+			return nil, err
+		}
+		p.CreatedAt, p.UpdatedAt = p.CreatedAt.UTC(), p.UpdatedAt.UTC()
+		return &p, nil
+	},
 }
 
-// Load reads and locks an order's payment; nil means that there is none.
+// Reader reads the payments of orders by id, as last committed; nil means that there is none. Calls that come at the
+// same time share a statement.
+type Reader = coalesce.Group[string, *rules.Payment]
+
+// NewReader returns a reader of db.
+func NewReader(db *database.DB) *Reader {
+	return coalesce.Lookup(func(ctx context.Context, orderIDs []string) (map[string]*rules.Payment, error) {
+		return payments.GetAll(ctx, db, orderIDs)
+	})
+}
+
+// ReadAhead reads and locks the orders' payments, those that there are, in one statement: Load then needs none.
+func ReadAhead(ctx context.Context, tx *database.Tx, orderIDs []string) error {
+	return payments.Ahead(ctx, tx, orderIDs...)
+}
+
+// Load reads and locks an order's payment; nil means that there is none. What it points to must not be changed.
 func Load(ctx context.Context, tx *database.Tx, orderID string) (*rules.Payment, error) {
-	return payment(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM payments WHERE order_id = $1`+tx.ForUpdate(), orderID))
+	p, _, err := payments.Load(ctx, tx, orderID)
+	return p, err
 }
 
-func payment(row database.Scanner) (*rules.Payment, error) {
-	var p rules.Payment
-	err := row.Scan(&p.OrderID, &p.CustomerID, &p.ID, &p.State, &p.Amount.Amount, &p.Amount.Currency, &p.Refunded,
-		&p.Reference, &p.RefundReference, &p.Failure.Code, &p.Failure.Detail, &p.CreatedAt, &p.UpdatedAt)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read payment: %w", database.Classify(err))
-	}
-	p.CreatedAt, p.UpdatedAt = p.CreatedAt.UTC(), p.UpdatedAt.UTC()
-	return &p, nil
-}
-
-// Insert writes an order's first payment. A row that is not there cannot be locked, so another transaction may have
-// been faster: that is an error, and the next attempt finds its row.
-func Insert(ctx context.Context, tx *database.Tx, p rules.Payment) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO payments (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		p.OrderID, p.CustomerID, p.ID, string(p.State), p.Amount.Amount, p.Amount.Currency, p.Refunded,
-		p.Reference, p.RefundReference, p.Failure.Code, p.Failure.Detail, p.CreatedAt.UTC(), p.UpdatedAt.UTC())
-	if err != nil {
-		return fmt.Errorf("insert payment of order %s: %w", p.OrderID, database.Classify(err))
-	}
-	return nil
-}
-
-// Update writes what became of a payment that Load has locked.
-func Update(ctx context.Context, tx *database.Tx, p rules.Payment) error {
-	_, err := tx.ExecContext(ctx, `UPDATE payments SET state = $2, amount = $3, currency = $4, refunded = $5,
-		refund_reference = $6, updated_at = $7 WHERE order_id = $1`,
-		p.OrderID, string(p.State), p.Amount.Amount, p.Amount.Currency, p.Refunded, p.RefundReference, p.UpdatedAt.UTC())
-	if err != nil {
-		return fmt.Errorf("update payment of order %s: %w", p.OrderID, database.Classify(err))
-	}
-	return nil
-}
+// Put writes, before the commit, an order's first payment, or what became of one that Load returned. A row that is not
+// there cannot be locked, so another transaction may have been faster: that is an error, and the next attempt finds
+// its row.
+func Put(tx *database.Tx, p rules.Payment) { payments.Put(tx, &p) }
 
 // Totals sums up all payments by currency.
 func Totals(ctx context.Context, db *database.DB) ([]rules.Totals, error) {

@@ -13,14 +13,15 @@ import (
 
 // Server implements the generated strict server.
 type Server struct {
-	DB *database.DB
+	DB        *database.DB
+	Shipments *store.Reader
 }
 
 var _ shippingapi.StrictServerInterface = (*Server)(nil)
 
 // GetShipment shows an order's shipment.
 func (s *Server) GetShipment(ctx context.Context, r shippingapi.GetShipmentRequestObject) (shippingapi.GetShipmentResponseObject, error) {
-	shipment, err := store.Get(ctx, s.DB, r.OrderID)
+	shipment, err := s.Shipments.Do(ctx, r.OrderID)
 	if err != nil {
 		return nil, err
 	}

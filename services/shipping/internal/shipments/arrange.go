@@ -16,7 +16,7 @@ import (
 // arrange answers an arrange command. The carrier is asked once there is no answer for the order yet, under the order's
 // key; a second command for an order answers what the first did.
 func (s *Shipments) arrange(ctx context.Context, _ event.Event, cmd events.ShippingArrange) (consumer.HandlerFunc, error) {
-	known, err := store.Get(ctx, s.DB, cmd.OrderID)
+	known, err := s.Known.Do(ctx, cmd.OrderID)
 	if err != nil {
 		return nil, err
 	}
@@ -36,9 +36,7 @@ func (s *Shipments) arrange(ctx context.Context, _ event.Event, cmd events.Shipp
 			return err
 		}
 		if known == nil {
-			if err := store.Insert(ctx, tx.Tx, shipment); err != nil {
-				return err
-			}
+			store.Put(tx.Tx, shipment)
 		}
 		_, err = tx.Publish(ctx, e.Key, arrangeAnswer(shipment))
 		return err

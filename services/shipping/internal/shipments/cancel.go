@@ -16,7 +16,7 @@ import (
 // The carrier is asked also when there is no shipment here: it may have arranged one without its answer having come
 // through.
 func (s *Shipments) cancel(ctx context.Context, _ event.Event, cmd events.ShippingCancel) (consumer.HandlerFunc, error) {
-	known, err := store.Get(ctx, s.DB, cmd.OrderID)
+	known, err := s.Known.Do(ctx, cmd.OrderID)
 	if err != nil {
 		return nil, err
 	}
@@ -37,14 +37,8 @@ func (s *Shipments) cancel(ctx context.Context, _ event.Event, cmd events.Shippi
 		if err != nil {
 			return err
 		}
-		switch {
-		case known == nil:
-			err = store.Insert(ctx, tx.Tx, shipment)
-		case *known != shipment:
-			err = store.Update(ctx, tx.Tx, shipment)
-		}
-		if err != nil {
-			return err
+		if known == nil || *known != shipment {
+			store.Put(tx.Tx, shipment)
 		}
 		answer := events.ShippingCancelled{OrderID: shipment.OrderID, CustomerID: shipment.CustomerID}
 		if shipment.State == rules.Cancelled {

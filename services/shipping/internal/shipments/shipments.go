@@ -6,14 +6,19 @@
 package shipments
 
 import (
+	"context"
+
 	"github.com/orderflow/orderflow/pkg/consumer"
-	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/outbox"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier"
+	"github.com/orderflow/orderflow/services/shipping/internal/store"
 )
 
 // Shipments has the handlers.
 type Shipments struct {
-	DB      *database.DB
+	// Known has the shipments that there are.
+	Known   *store.Reader
 	Carrier carrier.Carrier
 	// NewID names shipments.
 	NewID func() string
@@ -21,8 +26,18 @@ type Shipments struct {
 
 // Listen adds the handlers to c.
 func (s *Shipments) Listen(c *consumer.Consumer) {
+	c.Prepare(readAhead)
 	consumer.OnCall(c, s.arrange)
 	consumer.OnCall(c, s.cancel)
+}
+
+// readAhead reads the shipments of a batch in one statement; they are written so too.
+func readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
+	orderIDs := make([]string, len(batch))
+	for i, e := range batch {
+		orderIDs[i] = e.Key
+	}
+	return store.ReadAhead(ctx, tx.Tx, orderIDs)
 }
 
 func arrangeKey(orderID string) string { return "arrange-" + orderID }

@@ -5,36 +5,68 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/services/payment/internal/rules"
 )
 
-// open locks the key's entry; a new key gets one first, because a row that is not there cannot be locked.
-func open(ctx context.Context, tx *database.Tx, key string, at time.Time) (entry, error) {
-	_, err := tx.ExecContext(ctx, `INSERT INTO sandbox_charges
-		(key, method, amount, currency, state, attempts, code, reference, refund_reference, updated_at)
-		VALUES ($1, '', 0, '', 'open', 0, '', '', '', $2) ON CONFLICT (key) DO NOTHING`, key, at.UTC())
-	if err != nil {
-		return entry{}, fmt.Errorf("open %s: %w", key, database.Classify(err))
-	}
-	e := entry{key: key}
-	err = tx.QueryRowContext(ctx, `SELECT method, amount, currency, state, attempts, code, reference, refund_reference
-		FROM sandbox_charges WHERE key = $1`+tx.ForUpdate(), key).
-		Scan(&e.method, &e.amount.Amount, &e.amount.Currency, &e.state, &e.attempts, &e.code, &e.reference, &e.refundReference)
-	if err != nil {
-		return entry{}, fmt.Errorf("read %s: %w", key, database.Classify(err))
-	}
-	return e, nil
+// entry is one key in the books.
+type entry struct {
+	key             string
+	method          string
+	amount          events.Money
+	state           string
+	attempts        int
+	code            string
+	reference       string
+	refundReference string
+	updatedAt       time.Time
 }
 
-func save(ctx context.Context, tx *database.Tx, e entry, at time.Time) error {
-	_, err := tx.ExecContext(ctx, `UPDATE sandbox_charges SET method = $2, amount = $3, currency = $4, state = $5,
-		attempts = $6, code = $7, reference = $8, refund_reference = $9, updated_at = $10 WHERE key = $1`,
-		e.key, e.method, e.amount.Amount, e.amount.Currency, e.state, e.attempts, e.code, e.reference, e.refundReference, at.UTC())
-	if err != nil {
-		return fmt.Errorf("write %s: %w", e.key, database.Classify(err))
-	}
-	return nil
+// States of an entry.
+const (
+	undecided = "open"
+	charged   = "charged"
+	declined  = "declined"
+	refunded  = "refunded"
+	calledOff = "called_off"
+)
+
+var charges = &database.Table[entry]{
+	Name: "sandbox_charges",
+	Fields: []database.Field[entry]{
+		database.Text("key", func(e entry) string { return e.key }),
+		database.Text("method", func(e entry) string { return e.method }),
+		database.Int("amount", func(e entry) int64 { return e.amount.Amount }),
+		database.Text("currency", func(e entry) string { return e.amount.Currency }),
+		database.Text("state", func(e entry) string { return e.state }),
+		database.Int("attempts", func(e entry) int64 { return int64(e.attempts) }),
+		database.Text("code", func(e entry) string { return e.code }),
+		database.Text("reference", func(e entry) string { return e.reference }),
+		database.Text("refund_reference", func(e entry) string { return e.refundReference }),
+		database.Time("updated_at", func(e entry) time.Time { return e.updatedAt }),
+	},
+	Scan: func(row database.Scanner) (e entry, err error) {
+		err = row.Scan(&e.key, &e.method, &e.amount.Amount, &e.amount.Currency, &e.state, &e.attempts, &e.code,
+			&e.reference, &e.refundReference, &e.updatedAt)
+		return e, err
+	},
+}
+
+// change commits what fn makes of a key's entry, which is undecided at first. Calls that come at the same time share a
+// commit.
+func (s *Sandbox) change(ctx context.Context, key string, fn func(*entry) error) (entry, error) {
+	return s.books.Do(ctx, key, func(row entry) (entry, error) {
+		e := row
+		if e.key == "" {
+			e.key, e.state = key, undecided
+		}
+		err := fn(&e)
+		if e != row {
+			e.updatedAt = s.now().UTC()
+		}
+		return e, err
+	})
 }
 
 func totals(ctx context.Context, db *database.DB) ([]rules.Totals, error) {

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/services/payment/internal/provider"
@@ -55,6 +54,7 @@ type Config struct {
 type Sandbox struct {
 	cfg   Config
 	db    *database.DB
+	books *database.Changes[entry]
 	now   func() time.Time
 	newID func() string
 }
@@ -63,7 +63,7 @@ var _ provider.Provider = (*Sandbox)(nil)
 
 // New returns a sandbox whose books are in db.
 func New(cfg Config, db *database.DB, now func() time.Time, newID func() string) *Sandbox {
-	return &Sandbox{cfg: cfg, db: db, now: now, newID: newID}
+	return &Sandbox{cfg: cfg, db: db, books: database.NewChanges(db, charges), now: now, newID: newID}
 }
 
 // Charge implements provider.Provider. A key that is used for another charge is a permanent error.
@@ -75,18 +75,18 @@ func (s *Sandbox) Charge(ctx context.Context, r provider.ChargeRequest) (provide
 	case TokenTimeout:
 		delay = s.cfg.Timeout + time.Hour
 	}
-	// The caller's patience is for what the sandbox plays. Its books share a database with the service, and waiting for
-	// that under load is no silence of the provider.
-	patience, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	if err := wait(patience, delay); err != nil {
-		return provider.Charge{}, err
+	if delay > 0 {
+		// The caller's patience is for what the sandbox plays. Its books share a database with the service, and waiting
+		// for that under load is no silence of the provider.
+		patience, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+		defer cancel()
+		if err := wait(patience, delay); err != nil {
+			return provider.Charge{}, err
+		}
 	}
-	var e entry
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
-		var err error
-		if e, err = open(ctx, tx, r.Key, s.now()); err != nil || e.state == calledOff || e.state == refunded {
-			return err
+	e, err := s.change(ctx, r.Key, func(e *entry) error {
+		if e.state == calledOff || e.state == refunded {
+			return nil
 		}
 		if e.attempts > 0 && (e.method != r.Method || e.amount != r.Amount) {
 			return fault.Permanentf("key %s was used for another charge", r.Key)
@@ -98,7 +98,7 @@ func (s *Sandbox) Charge(ctx context.Context, r provider.ChargeRequest) (provide
 				e.reference = "ch_" + s.newID()
 			}
 		}
-		return save(ctx, tx, e, s.now())
+		return nil
 	})
 	if err != nil {
 		return provider.Charge{}, fmt.Errorf("sandbox charge: %w", err)
@@ -119,21 +119,14 @@ func (s *Sandbox) Charge(ctx context.Context, r provider.ChargeRequest) (provide
 
 // Refund implements provider.Provider.
 func (s *Sandbox) Refund(ctx context.Context, r provider.RefundRequest) (provider.Refund, error) {
-	var e entry
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
-		var err error
-		if e, err = open(ctx, tx, r.ChargeKey, s.now()); err != nil {
-			return err
-		}
+	e, err := s.change(ctx, r.ChargeKey, func(e *entry) error {
 		switch e.state {
 		case charged:
 			e.state, e.refundReference = refunded, "re_"+s.newID()
 		case undecided:
 			e.state = calledOff
-		default:
-			return nil
 		}
-		return save(ctx, tx, e, s.now())
+		return nil
 	})
 	if err != nil {
 		return provider.Refund{}, fmt.Errorf("sandbox refund: %w", err)
@@ -184,24 +177,3 @@ func wait(ctx context.Context, d time.Duration) error {
 		return fmt.Errorf("sandbox charge: no answer: %w", ctx.Err())
 	}
 }
-
-// entry is one key in the books.
-type entry struct {
-	key             string
-	method          string
-	amount          events.Money
-	state           string
-	attempts        int
-	code            string
-	reference       string
-	refundReference string
-}
-
-// States of an entry.
-const (
-	undecided = "open"
-	charged   = "charged"
-	declined  = "declined"
-	refunded  = "refunded"
-	calledOff = "called_off"
-)

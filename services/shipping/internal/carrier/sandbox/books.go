@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -14,12 +15,13 @@ import (
 
 // entry is one key in the books.
 type entry struct {
-	serial      int64
-	key         string
-	fingerprint string
-	state       string
-	attempts    int
-	code        string
+	key            string
+	fingerprint    string
+	state          string
+	attempts       int
+	code           string
+	trackingNumber string
+	updatedAt      time.Time
 }
 
 // States of an entry.
@@ -31,7 +33,48 @@ const (
 	calledOff = "called_off"
 )
 
-func (e entry) trackingNumber() string { return fmt.Sprintf("SBX%010d", e.serial) }
+var parcels = &database.Table[entry]{
+	Name: "sandbox_parcels",
+	Fields: []database.Field[entry]{
+		database.Text("key", func(e entry) string { return e.key }),
+		database.Text("fingerprint", func(e entry) string { return e.fingerprint }),
+		database.Text("state", func(e entry) string { return e.state }),
+		database.Int("attempts", func(e entry) int64 { return int64(e.attempts) }),
+		database.Text("code", func(e entry) string { return e.code }),
+		database.Text("tracking_number", func(e entry) string { return e.trackingNumber }),
+		database.Time("updated_at", func(e entry) time.Time { return e.updatedAt }),
+	},
+	Scan: func(row database.Scanner) (e entry, err error) {
+		err = row.Scan(&e.key, &e.fingerprint, &e.state, &e.attempts, &e.code, &e.trackingNumber, &e.updatedAt)
+		return e, err
+	},
+}
+
+// change commits what fn makes of a key's entry, which is undecided at first. Calls that come at the same time share a
+// commit.
+func (s *Sandbox) change(ctx context.Context, key string, fn func(*entry) error) (entry, error) {
+	return s.books.Do(ctx, key, func(row entry) (entry, error) {
+		e := row
+		if e.key == "" {
+			e.key, e.state = key, undecided
+		}
+		if e.trackingNumber == "" { // also in a row of a process of the version before, made after the migration
+			e.trackingNumber = trackingNumber(key)
+		}
+		err := fn(&e)
+		if e != row {
+			e.updatedAt = s.now().UTC()
+		}
+		return e, err
+	})
+}
+
+// trackingNumber is the number of a new parcel. Made from the key it needs no counter, and so no round trip of its own;
+// 80 bits of a hash are 16 letters and digits, and the index on them refuses the same twice.
+func trackingNumber(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return "SBX" + base32.StdEncoding.EncodeToString(sum[:10])
+}
 
 // Counts is how many parcels the books have.
 type Counts struct{ Arranged, Cancelled int64 }
@@ -45,32 +88,6 @@ func (s *Sandbox) Count(ctx context.Context) (Counts, error) {
 		return c, fmt.Errorf("sandbox counts: %w", database.Classify(err))
 	}
 	return c, nil
-}
-
-// open locks the key's entry; a new key gets one first, because a row that is not there cannot be locked.
-func open(ctx context.Context, tx *database.Tx, key string, at time.Time) (entry, error) {
-	_, err := tx.ExecContext(ctx, `INSERT INTO sandbox_parcels (key, fingerprint, state, attempts, code, updated_at)
-		VALUES ($1, '', 'open', 0, '', $2) ON CONFLICT (key) DO NOTHING`, key, at.UTC())
-	if err != nil {
-		return entry{}, fmt.Errorf("open %s: %w", key, database.Classify(err))
-	}
-	e := entry{key: key}
-	err = tx.QueryRowContext(ctx, `SELECT serial, fingerprint, state, attempts, code
-		FROM sandbox_parcels WHERE key = $1`+tx.ForUpdate(), key).
-		Scan(&e.serial, &e.fingerprint, &e.state, &e.attempts, &e.code)
-	if err != nil {
-		return entry{}, fmt.Errorf("read %s: %w", key, database.Classify(err))
-	}
-	return e, nil
-}
-
-func save(ctx context.Context, tx *database.Tx, e entry, at time.Time) error {
-	_, err := tx.ExecContext(ctx, `UPDATE sandbox_parcels SET fingerprint = $2, state = $3, attempts = $4, code = $5,
-		updated_at = $6 WHERE key = $1`, e.key, e.fingerprint, e.state, e.attempts, e.code, at.UTC())
-	if err != nil {
-		return fmt.Errorf("write %s: %w", e.key, database.Classify(err))
-	}
-	return nil
 }
 
 // fingerprint tells one parcel from another without keeping anybody's address.

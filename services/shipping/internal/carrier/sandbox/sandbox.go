@@ -54,16 +54,17 @@ type Config struct {
 
 // Sandbox implements carrier.Carrier.
 type Sandbox struct {
-	cfg Config
-	db  *database.DB
-	now func() time.Time
+	cfg   Config
+	db    *database.DB
+	books *database.Changes[entry]
+	now   func() time.Time
 }
 
 var _ carrier.Carrier = (*Sandbox)(nil)
 
 // New returns a sandbox whose books are in db.
 func New(cfg Config, db *database.DB, now func() time.Time) *Sandbox {
-	return &Sandbox{cfg: cfg, db: db, now: now}
+	return &Sandbox{cfg: cfg, db: db, books: database.NewChanges(db, parcels), now: now}
 }
 
 // Arrange implements carrier.Carrier. A key that is used for another parcel is a permanent error.
@@ -81,11 +82,9 @@ func (s *Sandbox) Arrange(ctx context.Context, r carrier.ArrangeRequest) (carrie
 	if err != nil {
 		return carrier.Parcel{}, err
 	}
-	var e entry
-	err = s.db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
-		var err error
-		if e, err = open(ctx, tx, r.Key, s.now()); err != nil || e.state == calledOff || e.state == cancelled {
-			return err
+	e, err := s.change(ctx, r.Key, func(e *entry) error {
+		if e.state == calledOff || e.state == cancelled {
+			return nil
 		}
 		if e.attempts > 0 && e.fingerprint != mark {
 			return fault.Permanentf("key %s was used for another parcel", r.Key)
@@ -94,7 +93,7 @@ func (s *Sandbox) Arrange(ctx context.Context, r carrier.ArrangeRequest) (carrie
 		if e.state == undecided {
 			e.state, e.code = decide(r, e.attempts)
 		}
-		return save(ctx, tx, e, s.now())
+		return nil
 	})
 	if err != nil {
 		return carrier.Parcel{}, fmt.Errorf("sandbox arrange: %w", err)
@@ -110,26 +109,19 @@ func (s *Sandbox) Arrange(ctx context.Context, r carrier.ArrangeRequest) (carrie
 	if r.Address.City == CityLost && e.attempts == 1 {
 		return carrier.Parcel{}, fault.Transientf("sandbox arrange: the answer was lost")
 	}
-	return carrier.Parcel{Carrier: Name, TrackingNumber: e.trackingNumber()}, nil
+	return carrier.Parcel{Carrier: Name, TrackingNumber: e.trackingNumber}, nil
 }
 
 // Cancel implements carrier.Carrier.
 func (s *Sandbox) Cancel(ctx context.Context, r carrier.CancelRequest) (carrier.Cancellation, error) {
-	var e entry
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
-		var err error
-		if e, err = open(ctx, tx, r.ArrangeKey, s.now()); err != nil {
-			return err
-		}
+	e, err := s.change(ctx, r.ArrangeKey, func(e *entry) error {
 		switch e.state {
 		case arranged:
 			e.state = cancelled
 		case undecided:
 			e.state = calledOff
-		default:
-			return nil
 		}
-		return save(ctx, tx, e, s.now())
+		return nil
 	})
 	if err != nil {
 		return carrier.Cancellation{}, fmt.Errorf("sandbox cancel: %w", err)
@@ -137,7 +129,7 @@ func (s *Sandbox) Cancel(ctx context.Context, r carrier.CancelRequest) (carrier.
 	if e.state != cancelled {
 		return carrier.Cancellation{}, nil
 	}
-	return carrier.Cancellation{Found: true, Carrier: Name, TrackingNumber: e.trackingNumber()}, nil
+	return carrier.Cancellation{Found: true, Carrier: Name, TrackingNumber: e.trackingNumber}, nil
 }
 
 // decide is what becomes of a parcel in its n-th attempt.
