@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,11 +17,11 @@ import (
 // Ahead reads many in one statement, and what was put is written just before the commit in one statement for the new
 // and one for the changed rows. So a transaction of many messages costs as many statements as that of one.
 //
-// A Table is a package's variable; its address names it.
+// A Table is a package's variable; its address names it. It is safe for concurrent use, as its fields never change.
 type Table[R any] struct {
 	// Name is the table's.
 	Name string
-	// Fields are its columns. The first is the key.
+	// Fields are its columns. The first is the key: a Text, with a primary key or unique constraint.
 	Fields []Field[R]
 	// Scan reads a row of Columns.
 	Scan func(row Scanner) (R, error)
@@ -31,7 +32,7 @@ type Table[R any] struct {
 // Scanner is *sql.Row or *sql.Rows.
 type Scanner interface{ Scan(dest ...any) error }
 
-// Field is one column of a Table.
+// Field is one column of a Table: its name, and its value in a row.
 type Field[R any] struct {
 	name  string
 	fixed bool
@@ -39,28 +40,28 @@ type Field[R any] struct {
 	key   func(R) string
 }
 
-// Fixed says that the column never changes: it is written with a new row alone.
+// Fixed returns a column that is written with a new row alone: what a changed row has there is left out.
 func (f Field[R]) Fixed() Field[R] {
 	f.fixed = true
 	return f
 }
 
-// Text is a column of texts.
+// Text is a column of type TEXT.
 func Text[R any](name string, of func(R) string) Field[R] {
 	return Field[R]{name: name, key: of, of: func(rows []R) Column { return Texts(each(rows, of)) }}
 }
 
-// Int is a column of integers.
+// Int is a column of type INTEGER or BIGINT. A value that is too large for it makes the write fail.
 func Int[R any](name string, of func(R) int64) Field[R] {
 	return Field[R]{name: name, of: func(rows []R) Column { return Ints(each(rows, of)) }}
 }
 
-// Time is a column of instants.
+// Time is a column of type {{timestamp}}, in any time zone. PostgreSQL keeps microseconds.
 func Time[R any](name string, of func(R) time.Time) Field[R] {
 	return Field[R]{name: name, of: func(rows []R) Column { return Times(each(rows, of)) }}
 }
 
-// TimeOrNull is a column of instants, where the zero instant means NULL.
+// TimeOrNull is a Time that may be NULL, which the zero instant stands for.
 func TimeOrNull[R any](name string, of func(R) time.Time) Field[R] {
 	return Field[R]{name: name, of: func(rows []R) Column { return TimesOrNull(each(rows, of)) }}
 }
@@ -106,8 +107,8 @@ func (t *Table[R]) in(tx *Tx) *kept[R] {
 	return putOffBy(tx, t, func() *kept[R] { return &kept[R]{table: t, rows: map[string]*keptRow[R]{}} })
 }
 
-// Ahead reads and locks the rows with these keys, those that there are and are not known to tx, in one statement and in
-// one order: transactions that read the same rows ahead wait for each other and never in a circle.
+// Ahead reads and locks the rows with these keys, those that there are and that are not known to tx, in one statement and
+// in one order: transactions that read all their rows of a table in one call never wait for each other in a circle.
 func (t *Table[R]) Ahead(ctx context.Context, tx *Tx, keys ...string) error {
 	k := t.in(tx)
 	wanted := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(keys))), func(key string) bool { return k.rows[key] != nil })
@@ -117,6 +118,29 @@ func (t *Table[R]) Ahead(ctx context.Context, tx *Tx, keys ...string) error {
 		}
 	}
 	return nil
+}
+
+// Ensure is Ahead for rows that must be there: it first inserts, in one statement, those of the given rows that are not,
+// which nobody else sees before the commit. It is for rows that several transactions may make at once: the others wait, and
+// then find the row. All are tried, because to look first and insert after could wait in a circle.
+func (t *Table[R]) Ensure(ctx context.Context, tx *Tx, rows ...R) error {
+	k := t.in(tx)
+	unknown := make(map[string]R, len(rows))
+	for _, row := range rows {
+		if known := k.rows[t.key(row)]; known == nil || !known.there && !known.put {
+			unknown[t.key(row)] = row
+		}
+	}
+	keys := slices.Sorted(maps.Keys(unknown))
+	missing := make([]R, len(keys))
+	for i, key := range keys {
+		delete(k.rows, key)
+		missing[i] = unknown[key]
+	}
+	if _, err := t.insert(ctx, tx, missing, ` ON CONFLICT (`+t.Fields[0].name+`) DO NOTHING`); err != nil {
+		return err
+	}
+	return t.Ahead(ctx, tx, keys...)
 }
 
 func (k *kept[R]) read(ctx context.Context, tx *Tx, keys []string) (err error) {
@@ -141,7 +165,7 @@ func (k *kept[R]) read(ctx context.Context, tx *Tx, keys []string) (err error) {
 }
 
 // Load returns a row as the transaction has it, and false when there is none. It is locked until the transaction ends;
-// one that is not there cannot be, so another transaction may be faster to Put it, and this one then fails (IsUnique).
+// one that is not there cannot be, so another transaction may be faster to make it, and this one then fails (IsUnique).
 func (t *Table[R]) Load(ctx context.Context, tx *Tx, key string) (R, bool, error) {
 	k := t.in(tx)
 	if k.rows[key] == nil {
@@ -154,7 +178,8 @@ func (t *Table[R]) Load(ctx context.Context, tx *Tx, key string) (R, bool, error
 	return row.row, row.there || row.put, nil
 }
 
-// Put writes a row before the commit: a changed one when tx has loaded it, and otherwise a new one.
+// Put writes a row before the commit: a changed one when tx has read it, and otherwise a new one. That fails then: with a
+// unique constraint (IsUnique, and Exists) when a new row's key is taken, as Transient when a changed row is gone.
 func (t *Table[R]) Put(tx *Tx, row R) {
 	tx.writes++
 	k, key := t.in(tx), t.key(row)
@@ -171,9 +196,6 @@ func (t *Table[R]) Put(tx *Tx, row R) {
 
 // Flush implements PutOff.
 func (k *kept[R]) Flush(ctx context.Context, tx *Tx) error {
-	if len(k.put) == 0 {
-		return nil
-	}
 	var added, changed []R
 	for _, key := range slices.Sorted(slices.Values(k.put)) {
 		if row := k.rows[key]; row.there {
@@ -182,27 +204,18 @@ func (k *kept[R]) Flush(ctx context.Context, tx *Tx) error {
 			added = append(added, row.row)
 		}
 	}
-	for _, write := range []struct {
-		verb string
-		rows []R
-		do   func(context.Context, *Tx, []R) (sql.Result, error)
-	}{{"insert into", added, k.table.insert}, {"update", changed, k.table.update}} {
-		for chunk := range slices.Chunk(write.rows, tx.Dialect().maxRows()) {
-			result, err := write.do(ctx, tx, chunk)
-			var n int64
-			if err == nil {
-				n, err = result.RowsAffected()
-			}
-			if err == nil && n != int64(len(chunk)) {
-				err = fault.Transientf("%d of them are not there", int64(len(chunk))-n)
-			}
-			if IsUnique(err) && k.table.Exists != nil {
-				err = errors.Join(k.table.Exists, err)
-			}
-			if err != nil {
-				return fmt.Errorf("%s %s, %d rows: %w", write.verb, k.table.Name, len(chunk), Classify(err))
-			}
+	if _, err := k.table.insert(ctx, tx, added, ""); err != nil {
+		if IsUnique(err) && k.table.Exists != nil {
+			err = fmt.Errorf("%w: %w", k.table.Exists, err)
 		}
+		return err
+	}
+	n, err := k.table.update(ctx, tx, changed)
+	if err == nil && n != len(changed) {
+		err = fault.Transientf("update %s: %d of %d rows are gone", k.table.Name, len(changed)-n, len(changed))
+	}
+	if err != nil {
+		return err
 	}
 	for _, key := range k.put {
 		row := k.rows[key]
@@ -212,17 +225,36 @@ func (k *kept[R]) Flush(ctx context.Context, tx *Tx) error {
 	return nil
 }
 
-func (t *Table[R]) insert(ctx context.Context, tx *Tx, rows []R) (sql.Result, error) {
-	values, args := t.values(tx.Dialect(), t.Fields, rows)
-	return tx.ExecContext(ctx, `INSERT INTO `+t.Name+` (`+t.Columns()+`) `+values, args...)
+func (t *Table[R]) insert(ctx context.Context, tx *Tx, rows []R, end string) (n int, err error) {
+	return t.write(ctx, tx, "insert into", rows, t.Fields, func(values string) string {
+		return `INSERT INTO ` + t.Name + ` (` + t.Columns() + `) ` + values + end
+	})
 }
 
-func (t *Table[R]) update(ctx context.Context, tx *Tx, rows []R) (sql.Result, error) {
+func (t *Table[R]) update(ctx context.Context, tx *Tx, rows []R) (n int, err error) {
 	changing := slices.DeleteFunc(slices.Clone(t.Fields), func(f Field[R]) bool { return f.fixed })
-	values, args := t.values(tx.Dialect(), changing, rows)
 	key := t.Fields[0].name
-	return tx.ExecContext(ctx, `WITH v (`+t.names(changing, "")+`) AS (`+values+`)
-		UPDATE `+t.Name+` SET `+t.names(changing[1:], "%[1]s = v.%[1]s")+` FROM v WHERE `+t.Name+`.`+key+` = v.`+key, args...)
+	return t.write(ctx, tx, "update", rows, changing, func(values string) string {
+		return `WITH v (` + t.names(changing, "") + `) AS (` + values + `)
+			UPDATE ` + t.Name + ` SET ` + t.names(changing[1:], "%[1]s = v.%[1]s") + ` FROM v WHERE ` + t.Name + `.` + key + ` = v.` + key
+	})
+}
+
+// write runs the statement that has the rows as its values, and returns how many it wrote.
+func (t *Table[R]) write(ctx context.Context, tx *Tx, verb string, rows []R, fields []Field[R], statement func(values string) string) (n int, err error) {
+	for chunk := range slices.Chunk(rows, tx.Dialect().maxRows()) {
+		values, args := t.values(tx.Dialect(), fields, chunk)
+		result, err := tx.ExecContext(ctx, statement(values), args...)
+		var wrote int64
+		if err == nil {
+			wrote, err = result.RowsAffected()
+		}
+		if err != nil {
+			return n, fmt.Errorf("%s %s, %d rows: %w", verb, t.Name, len(chunk), Classify(err))
+		}
+		n += int(wrote)
+	}
+	return n, nil
 }
 
 func (t *Table[R]) values(d Dialect, fields []Field[R], rows []R) (text string, args []any) {
