@@ -32,6 +32,10 @@ type Table[R any] struct {
 // Scanner is *sql.Row or *sql.Rows.
 type Scanner interface{ Scan(dest ...any) error }
 
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // Field is one column of a Table: its name, and its value in a row.
 type Field[R any] struct {
 	name  string
@@ -303,8 +307,9 @@ func (t *Table[R]) getAll(ctx context.Context, db *DB, keys []string, into map[s
 	return err
 }
 
-// List returns the rows of a query that selects Columns, in its order.
-func (t *Table[R]) List(ctx context.Context, db *DB, query string, args ...any) (list []R, err error) {
+// List returns the rows of a query that selects Columns, in its order, from a *DB or a *Tx. There it sees what was put
+// after a Flush, and what it locks Load does not know.
+func (t *Table[R]) List(ctx context.Context, db querier, query string, args ...any) (list []R, err error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err == nil {
 		defer func() { err = errors.Join(err, rows.Close()) }()
