@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -108,7 +109,7 @@ func TestTableWritesManyRows(t *testing.T) {
 		}
 		put(t, db, old...)
 		require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
-			require.NoError(t, parcels.Ahead(ctx, tx, append(ids, ids...)...))
+			require.NoError(t, parcels.Ahead(ctx, tx, slices.Concat(ids, ids)...))
 			for i, id := range ids {
 				p, there := load(ctx, t, tx, id)
 				require.Equal(t, i%2 == 0, there)
@@ -132,7 +133,7 @@ func TestTableWritesManyRows(t *testing.T) {
 		_, there, err = parcels.Get(t.Context(), db, "none")
 		require.NoError(t, err)
 		require.False(t, there)
-		found, err := parcels.GetAll(t.Context(), db, append(ids, "none", ids[0]))
+		found, err := parcels.GetAll(t.Context(), db, slices.Concat(ids, []string{"none", ids[0]}))
 		require.NoError(t, err)
 		require.Equal(t, want, found)
 	})
