@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -73,7 +74,7 @@ func countExecutes(to io.Writer, from io.Reader, n *atomic.Int64) error {
 		if !first && (head[0] == 'E' || head[0] == 'Q' && !bytes.HasPrefix(body, []byte(ping))) { // Execute, Query
 			n.Add(1)
 		}
-		if _, err := to.Write(append(head, body...)); err != nil {
+		if _, err := to.Write(slices.Concat(head, body)); err != nil {
 			return err
 		}
 	}
