@@ -84,8 +84,7 @@ func openPostgres(ctx context.Context, rawURL string, o options) (*DB, error) {
 		"lock_timeout":                        fmt.Sprint(lockTimeout.Milliseconds()),
 		"idle_in_transaction_session_timeout": fmt.Sprint(idleTimeout.Milliseconds()),
 		// A plan that is kept was made when its table was small: it reads all of it, for as long as nobody has analyzed
-		// what it has grown to. To plan again costs some 35 us, a batch's statement
-		// as much as a single row's.
+		// what it has grown to. To plan again costs some 35 us a statement.
 		"plan_cache_mode": "force_custom_plan",
 	} {
 		if config.RuntimeParams[name] == "" {
