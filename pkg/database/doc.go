@@ -15,6 +15,15 @@
 // and Tx.ForUpdate where a row is read to be changed. Times are stored and returned in UTC, to the microsecond on
 // PostgreSQL and to the nanosecond on SQLite.
 //
+// A transaction that many messages share must not cost a statement for each. Table keeps rows so that they are read ahead,
+// known once, and written together before the commit; PutOffBy does so for any other work, sums say:
+//
+//	err := orders.Ahead(ctx, tx, ids...)       // one SELECT … FOR UPDATE
+//	for each message {
+//		o, there, err := orders.Load(ctx, tx, id) // no statement
+//		orders.Put(tx, o.Confirmed())             // nor here
+//	}                                          // at the end one INSERT and one UPDATE
+//
 // It promises:
 //
 //   - InTx commits when its function returns nil and otherwise leaves nothing behind: also when the function panics
@@ -24,6 +33,11 @@
 //   - On SQLite transactions follow one another: there is one connection that writes, a transaction locks at its
 //     begin, and nothing that it read can change under it. Waiting for it ends with the context.
 //   - A committed transaction survives a crash of the machine (SQLite runs with synchronous=FULL).
+//   - A row that a Table's Load returned stays as it is until the transaction ends, but for what it puts itself. What was
+//     put is written before the commit, all of it or nothing of the transaction, in as many statements for many rows as for one
+//     (on SQLite for each MaxRows). A savepoint that is undone takes back what was put after it and nothing else.
+//   - Transactions lock and write the rows of a Table in one order of their keys. Those that read ahead what they use, table
+//     after table in one order, never wait for each other in a circle.
 //   - Passwords appear in no error.
 //
 // It does not promise:
@@ -31,6 +45,7 @@
 //   - To know whether a transaction committed when the connection was lost during its commit. The error is then
 //     Unavailable and whoever does it again must be able to (package inbox).
 //   - To try again by itself. Serialization failures, deadlocks and lock timeouts are Transient; the caller repeats.
+//   - That a plain SELECT in a transaction sees what was put. Flush writes it at once.
 //   - That a transaction can go on after a failed statement: SQLite would, PostgreSQL refuses. Return the error, or
 //     set a savepoint before.
 //   - Good sense in a network file system under SQLite.

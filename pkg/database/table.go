@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,11 +15,11 @@ import (
 // Ahead reads many in one statement, and what was put is written just before the commit in one statement for the new
 // and one for the changed rows. So a transaction of many messages costs as many statements as that of one.
 //
-// A Table is a package's variable; its address names it.
+// A Table is a package's variable; its address names it. It is safe for concurrent use, as its fields never change.
 type Table[R any] struct {
 	// Name is the table's.
 	Name string
-	// Fields are its columns. The first is the key.
+	// Fields are its columns. The first is the key: a Text, with a primary key or unique constraint.
 	Fields []Field[R]
 	// Scan reads a row of Columns.
 	Scan func(row Scanner) (R, error)
@@ -26,7 +27,11 @@ type Table[R any] struct {
 	Exists error
 }
 
-// Field is one column of a Table.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// Field is one column of a Table: its name, and its value in a row.
 type Field[R any] struct {
 	name  string
 	fixed bool
@@ -34,28 +39,28 @@ type Field[R any] struct {
 	key   func(R) string
 }
 
-// Fixed says that the column never changes: it is written with a new row alone.
+// Fixed returns a column that is written with a new row alone: what a changed row has there is left out.
 func (f Field[R]) Fixed() Field[R] {
 	f.fixed = true
 	return f
 }
 
-// Text is a column of texts.
+// Text is a column of type TEXT.
 func Text[R any](name string, of func(R) string) Field[R] {
 	return Field[R]{name: name, key: of, of: func(rows []R) Column { return Texts(each(rows, of)) }}
 }
 
-// Int is a column of integers.
+// Int is a column of type INTEGER or BIGINT. A value that is too large for it makes the write fail.
 func Int[R any](name string, of func(R) int64) Field[R] {
 	return Field[R]{name: name, of: func(rows []R) Column { return Ints(each(rows, of)) }}
 }
 
-// Time is a column of instants.
+// Time is a column of type {{timestamp}}, in any time zone. PostgreSQL keeps microseconds.
 func Time[R any](name string, of func(R) time.Time) Field[R] {
 	return Field[R]{name: name, of: func(rows []R) Column { return Times(each(rows, of)) }}
 }
 
-// TimeOrNull is a column of instants, where the zero instant means NULL.
+// TimeOrNull is a Time that may be NULL, which the zero instant stands for.
 func TimeOrNull[R any](name string, of func(R) time.Time) Field[R] {
 	return Field[R]{name: name, of: func(rows []R) Column { return TimesOrNull(each(rows, of)) }}
 }
@@ -103,8 +108,8 @@ func (t *Table[R]) in(tx *Tx) *kept[R] {
 	return putOffBy(tx, t, func() *kept[R] { return &kept[R]{table: t, rows: map[string]*keptRow[R]{}} })
 }
 
-// Ahead reads and locks the rows with these keys, those that there are and are not known to tx, in one statement and in
-// one order: transactions that read the same rows ahead wait for each other and never in a circle.
+// Ahead reads and locks the rows with these keys, those that there are and that are not known to tx, in one statement (of
+// Tx.Later: several tables are read in one round trip) and in one order: transactions that read all their rows of a table in one call never wait for each other in a circle.
 func (t *Table[R]) Ahead(ctx context.Context, tx *Tx, keys ...string) error {
 	k := t.in(tx)
 	wanted := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(keys))), func(key string) bool { return k.rows[key] != nil })
@@ -112,9 +117,9 @@ func (t *Table[R]) Ahead(ctx context.Context, tx *Tx, keys ...string) error {
 		for _, key := range chunk {
 			k.rows[key] = &keptRow[R]{}
 		}
+		k.reading = true
 		in, args := tx.Dialect().In(chunk)
 		key := t.Fields[0].name
-		k.reading = true
 		err := tx.Later(ctx, Statement{
 			Query: `SELECT ` + t.Columns() + ` FROM ` + t.Name + ` WHERE ` + key + ` ` + in + ` ORDER BY ` + key + tx.ForUpdate(), Args: args,
 			Row: k.take, Failed: func(err error) error { return t.failed("read", len(chunk), err) },
@@ -152,8 +157,36 @@ func (t *Table[R]) failed(verb string, n int, err error) error {
 	return fmt.Errorf("%s %s, %d rows: %w", verb, t.Name, n, Classify(err))
 }
 
+// Ensure is Ahead for rows that must be there: it first inserts, in one statement, those of the given rows that are not,
+// which nobody else sees before the commit. It is for rows that several transactions may make at once: the others wait, and
+// then find the row. All are tried, because to look first and insert after could wait in a circle.
+func (t *Table[R]) Ensure(ctx context.Context, tx *Tx, rows ...R) error {
+	k := t.in(tx)
+	unknown := make(map[string]R, len(rows))
+	for _, row := range rows {
+		if k.rows[t.key(row)] != nil { // it may be one that is being read
+			if err := k.wait(ctx, tx); err != nil {
+				return err
+			}
+		}
+		if known := k.rows[t.key(row)]; known == nil || !known.there && !known.put {
+			unknown[t.key(row)] = row
+		}
+	}
+	keys := slices.Sorted(maps.Keys(unknown))
+	missing := make([]R, len(keys))
+	for i, key := range keys {
+		delete(k.rows, key)
+		missing[i] = unknown[key]
+	}
+	if err := t.insert(ctx, tx, missing, ` ON CONFLICT (`+t.Fields[0].name+`) DO NOTHING`); err != nil {
+		return err
+	}
+	return t.Ahead(ctx, tx, keys...)
+}
+
 // Load returns a row as the transaction has it, and false when there is none. It is locked until the transaction ends;
-// one that is not there cannot be, so another transaction may be faster to Put it, and this one then fails (IsUnique).
+// one that is not there cannot be, so another transaction may be faster to make it, and this one then fails (IsUnique).
 func (t *Table[R]) Load(ctx context.Context, tx *Tx, key string) (R, bool, error) {
 	k := t.in(tx)
 	if k.rows[key] == nil {
@@ -170,7 +203,8 @@ func (t *Table[R]) Load(ctx context.Context, tx *Tx, key string) (R, bool, error
 	return row.row, row.there || row.put, nil
 }
 
-// Put writes a row before the commit: a changed one when tx has loaded it, and otherwise a new one.
+// Put writes a row before the commit: a changed one when tx has read it, and otherwise a new one. When a new row's key is
+// taken, that fails with a unique constraint (IsUnique, and Exists).
 func (t *Table[R]) Put(tx *Tx, row R) {
 	tx.writes++
 	k, key := t.in(tx), t.key(row)
@@ -204,18 +238,34 @@ func (k *kept[R]) Flush(ctx context.Context, tx *Tx) error {
 		row.there, row.put = true, false
 	}
 	k.put = k.put[:0]
-	return errors.Join(
-		k.table.write(ctx, tx, "insert into", added, k.table.insert),
-		k.table.write(ctx, tx, "update", changed, k.table.update))
+	if err := k.table.insert(ctx, tx, added, ""); err != nil {
+		return err
+	}
+	return k.table.update(ctx, tx, changed)
 }
 
-// write has rows written by the statement that statement makes for as many as it is given.
-func (t *Table[R]) write(ctx context.Context, tx *Tx, verb string, rows []R, statement func(Dialect, []R) (string, []any)) error {
+func (t *Table[R]) insert(ctx context.Context, tx *Tx, rows []R, end string) error {
+	return t.write(ctx, tx, "insert into", rows, t.Fields, func(values string) string {
+		return `INSERT INTO ` + t.Name + ` (` + t.Columns() + `) ` + values + end
+	})
+}
+
+func (t *Table[R]) update(ctx context.Context, tx *Tx, rows []R) error {
+	changing := slices.DeleteFunc(slices.Clone(t.Fields), func(f Field[R]) bool { return f.fixed })
+	key := t.Fields[0].name
+	return t.write(ctx, tx, "update", rows, changing, func(values string) string {
+		return `WITH v (` + t.names(changing, "") + `) AS (` + values + `)
+			UPDATE ` + t.Name + ` SET ` + t.names(changing[1:], "%[1]s = v.%[1]s") + ` FROM v WHERE ` + t.Name + `.` + key + ` = v.` + key
+	})
+}
+
+// write has the statement executed that has the rows as its values.
+func (t *Table[R]) write(ctx context.Context, tx *Tx, verb string, rows []R, fields []Field[R], statement func(values string) string) error {
 	for chunk := range slices.Chunk(rows, tx.Dialect().Batch()) {
-		query, args := statement(tx.Dialect(), chunk)
-		err := tx.Later(ctx, Statement{Query: query, Args: args, Failed: func(err error) error {
+		values, args := t.values(tx.Dialect(), fields, chunk)
+		err := tx.Later(ctx, Statement{Query: statement(values), Args: args, Failed: func(err error) error {
 			if IsUnique(err) && t.Exists != nil {
-				err = errors.Join(t.Exists, err)
+				err = fmt.Errorf("%w: %w", t.Exists, err)
 			}
 			return t.failed(verb, len(chunk), err)
 		}})
@@ -224,19 +274,6 @@ func (t *Table[R]) write(ctx context.Context, tx *Tx, verb string, rows []R, sta
 		}
 	}
 	return nil
-}
-
-func (t *Table[R]) insert(d Dialect, rows []R) (query string, args []any) {
-	values, args := t.values(d, t.Fields, rows)
-	return `INSERT INTO ` + t.Name + ` (` + t.Columns() + `) ` + values, args
-}
-
-func (t *Table[R]) update(d Dialect, rows []R) (query string, args []any) {
-	changing := slices.DeleteFunc(slices.Clone(t.Fields), func(f Field[R]) bool { return f.fixed })
-	values, args := t.values(d, changing, rows)
-	key := t.Fields[0].name
-	return `WITH v (` + t.names(changing, "") + `) AS (` + values + `)
-		UPDATE ` + t.Name + ` SET ` + t.names(changing[1:], "%[1]s = v.%[1]s") + ` FROM v WHERE ` + t.Name + `.` + key + ` = v.` + key, args
 }
 
 func (t *Table[R]) values(d Dialect, fields []Field[R], rows []R) (text string, args []any) {
@@ -285,8 +322,9 @@ func (t *Table[R]) getAll(ctx context.Context, db *DB, keys []string, into map[s
 	return err
 }
 
-// List returns the rows of a query that selects Columns, in its order.
-func (t *Table[R]) List(ctx context.Context, db *DB, query string, args ...any) (list []R, err error) {
+// List returns the rows of a query that selects Columns, in its order, from a *DB or a *Tx. There it sees what was put
+// after a Flush, and what it locks Load does not know.
+func (t *Table[R]) List(ctx context.Context, db querier, query string, args ...any) (list []R, err error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err == nil {
 		defer func() { err = errors.Join(err, rows.Close()) }()

@@ -14,6 +14,7 @@ import (
 
 // Listen adds the handlers.
 func Listen(c *consumer.Consumer) {
+	c.Prepare(readAhead)
 	consumer.On(c, func(ctx context.Context, tx *outbox.Tx, _ event.Event, o events.OrderCreated) error {
 		return count(ctx, tx, rules.Event{
 			Kind: rules.Created, OrderID: o.OrderID, CustomerID: o.CustomerID, Version: o.Version, Total: o.Total, At: o.CreatedAt,
@@ -31,14 +32,22 @@ func Listen(c *consumer.Consumer) {
 	})
 }
 
+// readAhead reads what is remembered of the orders of a batch; it is written so too, and so are the figures.
+func readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
+	ids := make([]string, len(batch))
+	for i, e := range batch {
+		ids[i] = e.Key
+	}
+	return store.Ahead(ctx, tx.Tx, ids)
+}
+
 func count(ctx context.Context, tx *outbox.Tx, e rules.Event) error {
 	o, err := store.Load(ctx, tx.Tx, e.OrderID)
 	if err != nil {
 		return err
 	}
-	o, change, changed := rules.Apply(o, e)
-	if !changed {
-		return nil
+	if o, change, changed := rules.Apply(o, e); changed {
+		store.Save(tx.Tx, o, change)
 	}
-	return store.Save(ctx, tx.Tx, o, change)
+	return nil
 }

@@ -1,5 +1,9 @@
 // Package store keeps the figures in the analytics service's database. They are kept as sums, so that reading them
 // costs the same however many orders there were.
+//
+// A transaction locks the orders that it is about first. What it adds to the sums, which all orders share, it adds up in
+// memory and writes last, table after table and key after key in one order: so two of them never wait in a circle, and
+// they wait for each other as short as can be.
 package store
 
 import (
@@ -20,74 +24,64 @@ var files embed.FS
 // Migrations makes the tables.
 func Migrations() fs.FS { return database.Folder(files) }
 
-// Load reads what is remembered of an order and locks it. A new order gets its row first: its events come on several
-// topics, and two of them at once would both find nothing to lock.
-func Load(ctx context.Context, tx *database.Tx, id string) (rules.Order, error) {
-	_, err := tx.ExecContext(ctx, `INSERT INTO orders (id, customer_id, state, version, seen, total, currency)
-		VALUES ($1, '', '', 0, 0, 0, '') ON CONFLICT (id) DO NOTHING`, id)
-	if err != nil {
-		return rules.Order{}, fmt.Errorf("read order %s: %w", id, database.Classify(err))
-	}
-	var o rules.Order
-	err = tx.QueryRowContext(ctx, `SELECT id, customer_id, state, version, seen, total, currency
-		FROM orders WHERE id = $1`+tx.ForUpdate(), id).
-		Scan(&o.ID, &o.CustomerID, &o.State, &o.Version, &o.Seen, &o.Total.Amount, &o.Total.Currency)
-	if err != nil {
-		return o, fmt.Errorf("read order %s: %w", id, database.Classify(err))
-	}
-	return o, nil
+var orders = &database.Table[rules.Order]{
+	Name: "orders",
+	Fields: []database.Field[rules.Order]{
+		database.Text("id", func(o rules.Order) string { return o.ID }),
+		database.Text("customer_id", func(o rules.Order) string { return o.CustomerID }),
+		database.Text("state", func(o rules.Order) string { return string(o.State) }),
+		database.Int("version", func(o rules.Order) int64 { return o.Version }),
+		database.Int("seen", func(o rules.Order) int64 { return int64(o.Seen) }),
+		database.Int("total", func(o rules.Order) int64 { return o.Total.Amount }),
+		database.Text("currency", func(o rules.Order) string { return o.Total.Currency }),
+	},
+	Scan: func(row database.Scanner) (o rules.Order, err error) {
+		return o, row.Scan(&o.ID, &o.CustomerID, &o.State, &o.Version, &o.Seen, &o.Total.Amount, &o.Total.Currency)
+	},
 }
 
-// Save writes an order and adds a change to the figures.
-func Save(ctx context.Context, tx *database.Tx, o rules.Order, c rules.Change) error {
-	one := func(kind rules.Kind) int64 {
-		if c.Counted == kind {
+// Ahead reads what is remembered of orders and locks it, in two statements; Load then needs none. Events of one order come
+// on several topics, so replicas can meet at an order that none has heard of. Its row is inserted first, because what
+// is not there cannot be locked: the second replica waits, rather than counting in vain and doing its whole batch again.
+func Ahead(ctx context.Context, tx *database.Tx, ids []string) error {
+	blank := make([]rules.Order, len(ids))
+	for i, id := range ids {
+		blank[i].ID = id
+	}
+	return orders.Ensure(ctx, tx, blank...)
+}
+
+// Load reads what is remembered of an order and locks it.
+func Load(ctx context.Context, tx *database.Tx, id string) (rules.Order, error) {
+	if err := Ahead(ctx, tx, []string{id}); err != nil {
+		return rules.Order{}, err
+	}
+	o, _, err := orders.Load(ctx, tx, id)
+	return o, err
+}
+
+// Save writes an order, and adds a change to the figures, before the commit.
+func Save(tx *database.Tx, o rules.Order, c rules.Change) {
+	orders.Put(tx, o)
+	one := func(is bool) int64 {
+		if is {
 			return 1
 		}
 		return 0
 	}
-	newOrder := int64(0)
-	if c.NewOrder {
-		newOrder = 1
-	}
-	type statement struct {
-		query string
-		args  []any
-	}
-	// Rows that many orders share come last and in one order, so that two transactions never wait in a circle and
-	// hold them for as short as can be.
-	statements := []statement{
-		{`UPDATE orders SET customer_id = $2, state = $3, version = $4, seen = $5, total = $6, currency = $7 WHERE id = $1`,
-			[]any{o.ID, o.CustomerID, string(o.State), o.Version, int64(o.Seen), o.Total.Amount, o.Total.Currency}},
-		{`INSERT INTO customers (customer_id, currency, orders, confirmed, cancelled, spent) VALUES ($1, $2, $3, $4, $5, $6)
-			ON CONFLICT (customer_id, currency) DO UPDATE SET orders = customers.orders + excluded.orders,
-			confirmed = customers.confirmed + excluded.confirmed, cancelled = customers.cancelled + excluded.cancelled,
-			spent = customers.spent + excluded.spent`,
-			[]any{o.CustomerID, o.Total.Currency, newOrder, one(rules.Confirmed), one(rules.Cancelled), c.Revenue.Amount}},
-		{`INSERT INTO minutes (minute, created, confirmed, cancelled) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (minute) DO UPDATE SET created = minutes.created + excluded.created,
-			confirmed = minutes.confirmed + excluded.confirmed, cancelled = minutes.cancelled + excluded.cancelled`,
-			[]any{c.Minute, one(rules.Created), one(rules.Confirmed), one(rules.Cancelled)}},
-	}
+	created, confirmed, cancelled := one(c.Counted == rules.Created), one(c.Counted == rules.Confirmed), one(c.Counted == rules.Cancelled)
+	f := figuresOf(tx)
+	f.customers.add(customer{o.CustomerID, o.Total.Currency}, one(c.NewOrder), confirmed, cancelled, c.Revenue.Amount)
+	f.minutes.add(c.Minute, created, confirmed, cancelled)
 	if c.Counted == rules.Confirmed {
-		statements = append(statements, statement{`INSERT INTO revenue (currency, amount, orders) VALUES ($1, $2, 1)
-			ON CONFLICT (currency) DO UPDATE SET amount = revenue.amount + excluded.amount, orders = revenue.orders + 1`,
-			[]any{c.Revenue.Currency, c.Revenue.Amount}})
+		f.revenue.add(c.Revenue.Currency, c.Revenue.Amount, 1)
 	}
-	moves := map[rules.State]int64{c.Left: -1, c.Entered: +1}
-	for _, state := range []rules.State{rules.StateCancelled, rules.StateConfirmed, rules.Pending} {
-		if moves[state] != 0 {
-			statements = append(statements, statement{`INSERT INTO orders_by_state (state, orders) VALUES ($1, $2)
-				ON CONFLICT (state) DO UPDATE SET orders = orders_by_state.orders + excluded.orders`,
-				[]any{string(state), moves[state]}})
-		}
+	if c.Left != "" {
+		f.states.add(string(c.Left), -1)
 	}
-	for _, s := range statements {
-		if _, err := tx.ExecContext(ctx, s.query, s.args...); err != nil {
-			return fmt.Errorf("save figures of order %s: %w", o.ID, database.Classify(err))
-		}
+	if c.Entered != "" {
+		f.states.add(string(c.Entered), +1)
 	}
-	return nil
 }
 
 // Revenue is what confirmed orders brought in one currency.

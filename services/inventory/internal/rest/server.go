@@ -84,12 +84,10 @@ func (s *Server) Restock(ctx context.Context, r inventoryapi.RestockRequestObjec
 			if now.Received+int64(r.Body.Quantity) > rules.MaxStock {
 				return httpapi.Response{}, httpapi.Conflict("at most %d pieces of a product can be received, %d have been", rules.MaxStock, now.Received)
 			}
-			if err := store.Receive(ctx, tx.Tx, r.SKU, r.Body.Quantity); err != nil {
+			if err := store.Move(ctx, tx.Tx, lines, rules.Stock.FromReceiving); err != nil {
 				return httpapi.Response{}, err
 			}
-			now.Received += int64(r.Body.Quantity)
-			now.Available += int64(r.Body.Quantity)
-			return httpapi.JSONResponse(http.StatusOK, nil, body(now))
+			return httpapi.JSONResponse(http.StatusOK, nil, body(now.FromReceiving(int64(r.Body.Quantity))))
 		})
 	if err != nil {
 		return nil, err

@@ -18,6 +18,32 @@ type Stock struct {
 	Shipped   int64
 }
 
+// The moves of n pieces.
+
+// ToReserved takes them out of what is available.
+func (s Stock) ToReserved(n int64) Stock {
+	s.Available, s.Reserved = s.Available-n, s.Reserved+n
+	return s
+}
+
+// ToAvailable gives reserved ones back.
+func (s Stock) ToAvailable(n int64) Stock {
+	s.Available, s.Reserved = s.Available+n, s.Reserved-n
+	return s
+}
+
+// ToShipped takes reserved ones out of the house.
+func (s Stock) ToShipped(n int64) Stock {
+	s.Reserved, s.Shipped = s.Reserved-n, s.Shipped+n
+	return s
+}
+
+// FromReceiving takes new ones in.
+func (s Stock) FromReceiving(n int64) Stock {
+	s.Received, s.Available = s.Received+n, s.Available+n
+	return s
+}
+
 // MaxStock bounds what can be received of one product.
 const MaxStock = 1_000_000_000
 
@@ -43,7 +69,7 @@ type Reservation struct {
 	UpdatedAt time.Time
 }
 
-// Combine adds up lines of one SKU and sorts by SKU: the order in which rows are locked.
+// Combine adds up lines of one SKU and sorts by SKU.
 func Combine(lines []events.Line) []events.Line {
 	sorted := slices.Clone(lines)
 	slices.SortFunc(sorted, func(a, b events.Line) int { return strings.Compare(a.SKU, b.SKU) })

@@ -3,6 +3,7 @@ package stock
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"github.com/orderflow/orderflow/api/events"
@@ -19,9 +20,27 @@ const reasonCancelled = "cancelled"
 
 // Listen adds the handlers.
 func Listen(c *consumer.Consumer) {
+	c.Prepare(readAhead)
 	consumer.On(c, reserve)
 	consumer.On(c, release)
 	consumer.On(c, ship)
+}
+
+// readAhead reads what the orders of a batch hold and the stock that they are about, in one statement each; both are written
+// so too.
+func readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
+	orderIDs, lines := make([]string, len(batch)), []events.Line(nil)
+	for i, e := range batch {
+		orderIDs[i] = e.Key
+		if e.Type == events.TypeInventoryReserve {
+			var cmd events.InventoryReserve
+			if err := json.Unmarshal(e.Data, &cmd); err != nil {
+				continue // its handler says so
+			}
+			lines = append(lines, cmd.Lines...)
+		}
+	}
+	return store.ReadAhead(ctx, tx.Tx, orderIDs, lines)
 }
 
 // reserve answers a reserve command. A second command for an order answers what the first did.
@@ -34,7 +53,7 @@ func reserve(ctx context.Context, tx *outbox.Tx, e event.Event, cmd events.Inven
 			return lockErr
 		}
 		r, err = rules.Reserve(cmd.OrderID, lines, available, tx.Now()), nil
-		if err := errors.Join(store.Reserve(ctx, tx.Tx, r.Lines), store.InsertReservation(ctx, tx.Tx, r)); err != nil {
+		if err := errors.Join(store.Move(ctx, tx.Tx, r.Lines, rules.Stock.ToReserved), store.PutReservation(tx.Tx, r)); err != nil {
 			return err
 		}
 	}
@@ -60,9 +79,8 @@ func reserve(ctx context.Context, tx *outbox.Tx, e event.Event, cmd events.Inven
 // release gives back whatever the order holds, and leaves a tombstone where that is nothing (invariant 5).
 func release(ctx context.Context, tx *outbox.Tx, e event.Event, cmd events.InventoryRelease) error {
 	r, err := store.LoadReservation(ctx, tx.Tx, cmd.OrderID)
-	save := store.UpdateReservation
 	if errors.Is(err, store.ErrNotFound) {
-		r.CreatedAt, save = tx.Now(), store.InsertReservation
+		r.CreatedAt = tx.Now()
 	} else if err != nil {
 		return err
 	}
@@ -70,13 +88,13 @@ func release(ctx context.Context, tx *outbox.Tx, e event.Event, cmd events.Inven
 		return fault.Permanentf("order %s: its stock has been shipped and cannot be released", cmd.OrderID)
 	}
 	if r.State == rules.Reserved {
-		if err := store.Release(ctx, tx.Tx, r.Lines); err != nil {
+		if err := store.Move(ctx, tx.Tx, r.Lines, rules.Stock.ToAvailable); err != nil {
 			return err
 		}
 	}
 	if r.State != rules.Released {
 		r = rules.Reservation{OrderID: cmd.OrderID, State: rules.Released, Lines: r.Lines, CreatedAt: r.CreatedAt, UpdatedAt: tx.Now()}
-		if err := save(ctx, tx.Tx, r); err != nil {
+		if err := store.PutReservation(tx.Tx, r); err != nil {
 			return err
 		}
 	}
@@ -98,7 +116,7 @@ func ship(ctx context.Context, tx *outbox.Tx, _ event.Event, o events.OrderConfi
 		return nil
 	case rules.Reserved:
 		r.State, r.UpdatedAt = rules.Shipped, tx.Now()
-		return errors.Join(store.Ship(ctx, tx.Tx, r.Lines), store.UpdateReservation(ctx, tx.Tx, r))
+		return errors.Join(store.Move(ctx, tx.Tx, r.Lines, rules.Stock.ToShipped), store.PutReservation(tx.Tx, r))
 	default:
 		return fault.Permanentf("order %s was confirmed while its reservation is %s", o.OrderID, r.State)
 	}

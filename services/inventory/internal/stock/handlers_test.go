@@ -2,6 +2,7 @@ package stock
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestReserveAndReleaseAtOnce(t *testing.T) {
 				second := func() error { return out.InTx(context.WithoutCancel(t.Context()), tc.second) }
 				done := make(chan error, 1)
 				require.NoError(t, out.InTx(t.Context(), func(ctx context.Context, tx *outbox.Tx) error {
-					if err := tc.first(ctx, tx); err != nil {
+					if err := errors.Join(tc.first(ctx, tx), tx.Flush(ctx), tx.Wait(ctx)); err != nil {
 						return err
 					}
 					go func() { done <- second() }()

@@ -16,6 +16,13 @@ const (
 	OrderRefunded  = "order_refunded"
 )
 
+// IDs are those that the notifications of an order can have.
+func IDs(orderID string) []string {
+	return []string{id(orderID, OrderPlaced), id(orderID, OrderConfirmed), id(orderID, OrderCancelled), id(orderID, OrderRefunded)}
+}
+
+func id(orderID, kind string) string { return orderID + "-" + kind }
+
 // Bounds of the words, in characters; the REST contract has them too.
 const (
 	maxTitle = 200
@@ -41,7 +48,7 @@ type Notification struct {
 
 func notification(kind, orderID, customerID string, version int64, at time.Time, title, text string) Notification {
 	return Notification{
-		ID: orderID + "-" + kind, CustomerID: customerID, OrderID: orderID, OrderVersion: version, Kind: kind,
+		ID: id(orderID, kind), CustomerID: customerID, OrderID: orderID, OrderVersion: version, Kind: kind,
 		Title: cut(title, maxTitle), Text: cut(text, maxText),
 		// As fine as every database keeps it: the list, which reads the row, and the stream must say the same.
 		At: at.UTC().Truncate(time.Microsecond),

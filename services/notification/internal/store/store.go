@@ -6,7 +6,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -23,85 +22,139 @@ var files embed.FS
 // Migrations makes the tables.
 func Migrations() fs.FS { return database.Folder(files) }
 
-// Add writes n and returns it with the customer's next number; false when the order's transition has its notification
-// already.
-func Add(ctx context.Context, tx *database.Tx, n rules.Notification, at time.Time) (rules.Notification, bool, error) {
-	fail := func(err error) (rules.Notification, bool, error) {
-		return n, false, fmt.Errorf("add notification %s: %w", n.ID, database.Classify(err))
-	}
-	var known int
-	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM notifications WHERE order_id = $1 AND kind = $2`, n.OrderID, n.Kind).Scan(&known)
-	if err != nil || known > 0 {
-		if err != nil {
-			return fail(err)
+// customer has the last number that one was given. Its row's lock is what makes a customer's numbers contiguous and their
+// order that of the commits.
+type customer struct {
+	id   string
+	last int64
+}
+
+var customers = &database.Table[customer]{
+	Name: "customers",
+	Fields: []database.Field[customer]{
+		database.Text("customer_id", func(c customer) string { return c.id }),
+		database.Int("last_number", func(c customer) int64 { return c.last }),
+	},
+	Scan: func(row database.Scanner) (c customer, err error) { return c, row.Scan(&c.id, &c.last) },
+}
+
+// notification is a row: when it was written is of no interest to who reads it.
+type notification struct {
+	rules.Notification
+	created time.Time
+}
+
+var notifications = &database.Table[notification]{
+	Name: "notifications",
+	Fields: []database.Field[notification]{
+		database.Text("id", func(n notification) string { return n.ID }),
+		database.Text("customer_id", func(n notification) string { return n.CustomerID }),
+		database.Int("number", func(n notification) int64 { return n.Number }),
+		database.Text("order_id", func(n notification) string { return n.OrderID }),
+		database.Int("order_version", func(n notification) int64 { return n.OrderVersion }),
+		database.Text("kind", func(n notification) string { return n.Kind }),
+		database.Text("title", func(n notification) string { return n.Title }),
+		database.Text("text", func(n notification) string { return n.Text }),
+		database.Time("happened_at", func(n notification) time.Time { return n.At }),
+		database.Time("created_at", func(n notification) time.Time { return n.created }),
+	},
+	Scan: func(row database.Scanner) (n notification, err error) {
+		err = row.Scan(&n.ID, &n.CustomerID, &n.Number, &n.OrderID, &n.OrderVersion, &n.Kind, &n.Title, &n.Text, &n.At, &n.created)
+		n.At = n.At.UTC()
+		return n, err
+	},
+}
+
+// Ahead reads and locks what Add asks for, in three statements: Add then needs none. Customers come first, and a new one gets
+// its row at once: two processes at one customer, or at one transition twice, wait for each other here, and the second
+// finds what the first has written.
+func Ahead(ctx context.Context, tx *database.Tx, list ...rules.Notification) error {
+	owners := make([]customer, len(list))
+	var ids []string
+	for i, n := range list {
+		owners[i].id = n.CustomerID
+		ids = append(ids, n.ID)
+		if n.OrderVersion == 0 {
+			ids = append(ids, rules.IDs(n.OrderID)...)
 		}
-		return n, false, nil
+	}
+	if err := customers.Ensure(ctx, tx, owners...); err != nil {
+		return err
+	}
+	return notifications.Ahead(ctx, tx, ids...)
+}
+
+// Add writes n before the commit, and returns it with the customer's next number; false when the order's transition has its
+// notification already.
+func Add(ctx context.Context, tx *database.Tx, n rules.Notification, at time.Time) (rules.Notification, bool, error) {
+	if err := Ahead(ctx, tx, n); err != nil {
+		return n, false, err
+	}
+	_, known, err := notifications.Load(ctx, tx, n.ID)
+	if err != nil || known {
+		return n, false, err
 	}
 	if n.OrderVersion == 0 {
 		// The event names no version: it speaks of the order as far as it is known here.
-		err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(order_version), 1) FROM notifications WHERE order_id = $1`, n.OrderID).Scan(&n.OrderVersion)
-		if err != nil {
-			return fail(err)
+		n.OrderVersion = 1
+		for _, id := range rules.IDs(n.OrderID) {
+			other, there, err := notifications.Load(ctx, tx, id)
+			if err != nil {
+				return n, false, err
+			}
+			if there {
+				n.OrderVersion = max(n.OrderVersion, other.OrderVersion)
+			}
 		}
 	}
-	err = tx.QueryRowContext(ctx, `INSERT INTO customers (customer_id, last_number) VALUES ($1, 1)
-		ON CONFLICT (customer_id) DO UPDATE SET last_number = customers.last_number + 1
-		RETURNING last_number`, n.CustomerID).Scan(&n.Number)
+	c, _, err := customers.Load(ctx, tx, n.CustomerID)
 	if err != nil {
-		return fail(err)
+		return n, false, err
 	}
-	// Two processes at one transition at once: the second breaks the unique constraint, tries again and finds it above.
-	_, err = tx.ExecContext(ctx, `INSERT INTO notifications (`+columns+`, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		n.ID, n.CustomerID, n.Number, n.OrderID, n.OrderVersion, n.Kind, n.Title, n.Text, n.At.UTC(), at.UTC())
-	if err != nil {
-		return fail(err)
-	}
+	c.last++
+	n.Number = c.last
+	customers.Put(tx, c)
+	notifications.Put(tx, notification{n, at})
 	return n, true, nil
 }
-
-const columns = `id, customer_id, number, order_id, order_version, kind, title, text, happened_at`
 
 // List returns up to limit of the customer's notifications, the newest first, with numbers below before; 0 begins with
 // the newest.
 func List(ctx context.Context, db *database.DB, customer string, before int64, limit int) ([]rules.Notification, error) {
-	rows, err := db.QueryContext(ctx, `SELECT `+columns+` FROM notifications
+	rows, err := notifications.List(ctx, db, `SELECT `+notifications.Columns()+` FROM notifications
 		WHERE customer_id = $1 AND (CAST($2 AS BIGINT) = 0 OR number < $2) ORDER BY number DESC LIMIT $3`, customer, before, limit)
-	return collect(rows, err)
+	return plain(rows), err
 }
 
 // Outstanding returns up to limit notifications whose delivery on channel has been waiting, untouched, since before
 // the given instant, and marks them as touched.
 func Outstanding(ctx context.Context, tx *database.Tx, channel string, before, now time.Time, limit int) ([]rules.Notification, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM notifications WHERE id IN
+	rows, err := notifications.List(ctx, tx, `SELECT `+notifications.Columns()+` FROM notifications WHERE id IN
 		(SELECT notification_id FROM deliveries WHERE channel = $1 AND state = 'waiting' AND updated_at < $2 LIMIT $3)
 		ORDER BY created_at, id`+tx.ForUpdate(), channel, before.UTC(), limit)
-	list, err := collect(rows, err)
-	for _, n := range list {
-		_, touched := tx.ExecContext(ctx, `UPDATE deliveries SET updated_at = $3 WHERE channel = $1 AND notification_id = $2`, channel, n.ID, now.UTC())
-		err = errors.Join(err, database.Classify(touched))
+	if err != nil || len(rows) == 0 {
+		return nil, err
 	}
-	return list, err
+	ids := make([]string, len(rows))
+	for i, n := range rows {
+		ids[i] = n.ID
+	}
+	in, args := tx.Dialect().In(ids)
+	n := len(args)
+	_, err = tx.ExecContext(ctx, `UPDATE deliveries SET updated_at = `+database.List(n+1, 1)+`
+		WHERE channel = `+database.List(n+2, 1)+` AND notification_id `+in, append(args, now.UTC(), channel)...)
+	if err != nil {
+		return nil, fmt.Errorf("touch deliveries: %w", database.Classify(err))
+	}
+	return plain(rows), nil
 }
 
-func collect(rows *sql.Rows, err error) (list []rules.Notification, _ error) {
-	if err != nil {
-		return nil, fmt.Errorf("list notifications: %w", database.Classify(err))
+func plain(rows []notification) []rules.Notification {
+	list := make([]rules.Notification, len(rows))
+	for i, row := range rows {
+		list[i] = row.Notification
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var n rules.Notification
-		err := rows.Scan(&n.ID, &n.CustomerID, &n.Number, &n.OrderID, &n.OrderVersion, &n.Kind, &n.Title, &n.Text, &n.At)
-		if err != nil {
-			return nil, fmt.Errorf("list notifications: %w", database.Classify(err))
-		}
-		n.At = n.At.UTC()
-		list = append(list, n)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list notifications: %w", database.Classify(err))
-	}
-	return list, nil
+	return list
 }
 
 // Numbers answers the feed's question about a customer's numbers.
@@ -121,51 +174,6 @@ func (n Numbers) Newest(ctx context.Context, customer string) (newest int64, wri
 		return 0, false, fmt.Errorf("newest notification of %s: %w", customer, database.Classify(err))
 	}
 	return newest, waiting == 0, nil
-}
-
-// State of a delivery.
-type State string
-
-// The states of a delivery.
-const (
-	Waiting   State = "waiting"
-	Delivered State = "delivered"
-	Failed    State = "failed"
-)
-
-// Delivery is what became of one notification on one channel.
-type Delivery struct {
-	Channel        string
-	NotificationID string
-	State          State
-	// Attempts counts all that were made, those before a redrive too.
-	Attempts  int
-	LastError string
-}
-
-// GetDelivery returns a delivery; one that is not known is waiting, with no attempts.
-func GetDelivery(ctx context.Context, db *database.DB, channel, id string) (Delivery, error) {
-	d := Delivery{Channel: channel, NotificationID: id, State: Waiting}
-	err := db.QueryRowContext(ctx, `SELECT state, attempts, last_error FROM deliveries WHERE channel = $1 AND notification_id = $2`,
-		channel, id).Scan(&d.State, &d.Attempts, &d.LastError)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return d, fmt.Errorf("read delivery of %s: %w", id, database.Classify(err))
-	}
-	return d, nil
-}
-
-// PutDelivery writes a delivery. One that is delivered stays so.
-func PutDelivery(ctx context.Context, tx *database.Tx, d Delivery, at time.Time) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO deliveries (channel, notification_id, state, attempts, last_error, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $6)
-		ON CONFLICT (channel, notification_id) DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
-			last_error = excluded.last_error, updated_at = excluded.updated_at
-		WHERE deliveries.state <> 'delivered'`,
-		d.Channel, d.NotificationID, string(d.State), d.Attempts, d.LastError, at.UTC())
-	if err != nil {
-		return fmt.Errorf("write delivery of %s: %w", d.NotificationID, database.Classify(err))
-	}
-	return nil
 }
 
 // Totals are counts of what is kept.

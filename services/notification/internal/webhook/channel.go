@@ -161,7 +161,8 @@ func (c *Channel) handle(ctx, stop context.Context, msg *message.Message) error 
 						return err
 					}
 				}
-				return store.PutDelivery(ctx, tx, d, c.deps.Now())
+				store.PutDelivery(tx, d, c.deps.Now())
+				return nil
 			})
 		}
 		c.attempts.WithLabelValues("failed").Inc()
@@ -173,16 +174,15 @@ func (c *Channel) handle(ctx, stop context.Context, msg *message.Message) error 
 			letter := c.letter(msg, letterID, fault.KindOf(err).String(), err, retries)
 			c.deps.Logger.ErrorContext(ctx, "a delivery is dead-lettered", "dead_letter", letterID, "attempts", d.Attempts, "error", err)
 			return c.write(ctx, stop, func(ctx context.Context, tx *database.Tx) error {
-				if err := store.PutDelivery(ctx, tx, d, c.deps.Now()); err != nil {
-					return err
-				}
+				store.PutDelivery(tx, d, c.deps.Now())
 				return c.deps.DeadLetters.Record(ctx, tx, letter)
 			})
 		}
 		// Written down each time, so that a kill does not begin the count again.
 		d.State = store.Waiting
-		if err := c.write(ctx, stop, func(ctx context.Context, tx *database.Tx) error {
-			return store.PutDelivery(ctx, tx, d, c.deps.Now())
+		if err := c.write(ctx, stop, func(_ context.Context, tx *database.Tx) error {
+			store.PutDelivery(tx, d, c.deps.Now())
+			return nil
 		}); err != nil {
 			return err
 		}
