@@ -245,7 +245,7 @@ func (r *Relay) keep(work context.Context) error {
 		clear(r.paused.lanes)
 		r.horizon.reset()
 	}
-	if r.settled != r.leases.looked {
+	if r.horizon.from == 0 || r.settled != r.leases.looked {
 		err, r.settled = r.horizon.settle(ctx, r.db), r.leases.looked
 	}
 	return err
