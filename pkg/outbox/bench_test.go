@@ -126,7 +126,7 @@ func singly(b *testing.B, db *database.DB) {
 	})
 }
 
-func exec(b *testing.B, db *database.DB, query string, args ...any) {
+func exec(b testing.TB, db *database.DB, query string, args ...any) {
 	b.Helper()
 	_, err := db.ExecContext(context.Background(), query, args...)
 	require.NoError(b, err)
