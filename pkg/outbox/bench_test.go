@@ -53,12 +53,14 @@ func BenchmarkRelay(b *testing.B) {
 		exec(b, db, `DELETE FROM outbox`)
 
 		// As a backup or a report has one: what is deleted from now on stays in the table and its index.
-		snapshot, err := db.QueryContext(b.Context(), `SELECT txid_current(), pg_backend_pid() FROM generate_series(1, 1000000)`)
-		require.NoError(b, err)
-		require.True(b, snapshot.Next())
-		past(b, db, *history)
-		b.Run("under an old snapshot", func(b *testing.B) { steady(b, db, 100) })
-		require.NoError(b, snapshot.Close())
+		require.NoError(b, db.InTx(b.Context(), func(ctx context.Context, tx *database.Tx) error {
+			_, err := tx.ExecContext(ctx, `SELECT txid_current(), set_config('idle_in_transaction_session_timeout', '0', true)`)
+			if err == nil {
+				past(b, db, *history)
+				b.Run("under an old snapshot", func(b *testing.B) { steady(b, db, 100) })
+			}
+			return err
+		}))
 		b.Run("many due", func(b *testing.B) {
 			fill(b, db, b.N, 1000, "key")
 			relay(b, db, b.N, nil)
