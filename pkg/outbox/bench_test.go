@@ -61,7 +61,7 @@ func BenchmarkRelay(b *testing.B) {
 			}
 			return err
 		}))
-		b.Run("many due", func(b *testing.B) {
+		b.Run("all due", func(b *testing.B) {
 			fill(b, db, b.N, 1000, "key")
 			relay(b, db, b.N, nil)
 		})

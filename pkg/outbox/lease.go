@@ -142,6 +142,7 @@ func (l *leases) look(ctx context.Context, now time.Time) error {
 	if err := l.forget(ctx, dead); err != nil {
 		return err
 	}
+	relays = max(1, relays) // our own row may just have been removed, by one to which we seemed dead
 	return l.share(ctx, now, table, (len(l.shards)+relays-1)/relays)
 }
 
