@@ -250,25 +250,13 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	rt.Every("consumer lag", a.cfg.LagInterval, lag.update)
 	rt.Every("inbox purge", purgeInterval, func(ctx context.Context) error {
-		return purge(ctx, func(ctx context.Context) (int, error) {
-			return inbox.Purge(ctx, a.DB, a.Events.Now().Add(-a.cfg.InboxRetention), purgeBatch)
-		})
+		_, err := inbox.Purge(ctx, a.DB, a.Events.Now().Add(-a.cfg.InboxRetention), purgeBatch)
+		return err
 	})
 	rt.Every("idempotency key purge", purgeInterval, func(ctx context.Context) error {
-		return purge(ctx, func(ctx context.Context) (int, error) {
-			return a.Idempotency.Purge(ctx, a.DB, a.Events.Now(), purgeBatch)
-		})
+		_, err := a.Idempotency.Purge(ctx, a.DB, a.Events.Now(), purgeBatch)
+		return err
 	})
 	rt.HTTP(a.Router)
-	return nil
-}
-
-// purge calls batch until there is nothing left that has expired.
-func purge(ctx context.Context, batch func(context.Context) (int, error)) error {
-	for ctx.Err() == nil {
-		if n, err := batch(ctx); err != nil || n < purgeBatch {
-			return err
-		}
-	}
 	return nil
 }

@@ -51,6 +51,15 @@ func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *s
 	return db.read.QueryRowContext(ctx, query, args...)
 }
 
+// ExecContext runs one statement in a transaction of its own: on PostgreSQL that is one round trip instead of three.
+func (db *DB) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if ctx.Value(inTxKey{db}) != nil {
+		return nil, fault.Permanentf("database: a statement of its own was run inside of a transaction")
+	}
+	result, err := db.write.ExecContext(ctx, query, args...)
+	return result, classifyIn(ctx, err)
+}
+
 // Dialect tells which database it is.
 func (tx *Tx) Dialect() Dialect { return tx.db.dialect }
 

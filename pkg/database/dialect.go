@@ -173,6 +173,14 @@ func (d Dialect) In(texts []string) (text string, args []any) {
 	return "IN (" + List(1, len(texts)) + ")", Args(nil, texts...)
 }
 
+// InInts is In for integers.
+func (d Dialect) InInts(values []int64) (text string, args []any) {
+	if d == Postgres {
+		return "= ANY($1::bigint[])", []any{values}
+	}
+	return "IN (" + List(1, len(values)) + ")", Args(nil, values...)
+}
+
 // Columns returns rows, column by column, all of one length, for an INSERT or a WITH, and its arguments; no others may
 // precede them. They are inserted in their order. On PostgreSQL the text is the same for any number of rows: each connection
 // keeps what it has prepared, on both ends, and hundreds of texts of hundreds of rows would be a lot to keep.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,23 +65,40 @@ func (f *Feed) stream(key string) string { return f.cfg.Prefix + key }
 func Position(number int64) string { return strconv.FormatInt(number, 10) + "-0" }
 
 // Append adds entries, one error each, in one round trip. An entry that is there already is no error. Entries of one
-// stream must come in the order of their numbers; one call holds at most one of each, or a failed one would be
-// overtaken.
+// stream must come in the order of their numbers; when one of them is not added, none behind it is.
 func (f *Feed) Append(ctx context.Context, entries []Entry) []error {
-	pipe := f.rdb.Pipeline()
+	errs := make([]error, len(entries))
+	// A transaction: Redis does all of it or refuses all of it, but for entries whose number is not above the last. So a
+	// stream has a gap nowhere, whatever Redis lacks in between (memory, its replicas).
+	pipe := f.rdb.TxPipeline()
 	added := make([]*redis.StringCmd, len(entries))
+	streams := map[string][]int{} // of each, its places in entries
 	for i, e := range entries {
 		added[i] = f.add(ctx, pipe, e)
+		streams[e.Key] = append(streams[e.Key], i)
+	}
+	for key := range streams {
+		pipe.PExpire(ctx, f.stream(key), f.cfg.Expiry)
 	}
 	// What went wrong is in each command.
 	_, _ = pipe.Exec(ctx)
-	errs := make([]error, len(entries))
-	for i, e := range entries {
-		err := added[i].Err()
-		if isRefused(err) || isWrongType(err) {
-			err = f.settle(ctx, e)
+	for key, places := range streams {
+		var err error
+		mine, refused := make([]Entry, len(places)), false
+		for i, at := range places {
+			mine[i] = entries[at]
+			if bad := added[at].Err(); isRefused(bad) || isWrongType(bad) {
+				refused = true
+			} else if bad != nil {
+				err = bad
+			}
 		}
-		errs[i] = away("append to "+f.stream(e.Key), err)
+		if err == nil && refused {
+			err = f.settle(ctx, mine)
+		}
+		for _, at := range places {
+			errs[at] = away("append to "+f.stream(key), err)
+		}
 	}
 	return errs
 }
@@ -90,29 +108,35 @@ func (f *Feed) add(ctx context.Context, pipe redis.Pipeliner, e Entry) *redis.St
 	if e.Traceparent != "" {
 		values = append(values, fieldTraceparent, e.Traceparent, fieldTracestate, e.Tracestate)
 	}
-	added := pipe.XAdd(ctx, &redis.XAddArgs{
+	return pipe.XAdd(ctx, &redis.XAddArgs{
 		Stream: f.stream(e.Key), ID: Position(e.Number), MaxLen: f.cfg.MaxEntries, Approx: true, Values: values,
 	})
-	pipe.PExpire(ctx, f.stream(e.Key), f.cfg.Expiry)
-	return added
 }
 
-// settle decides about an entry that Redis refused. Entries are written in order, each only after the one before it was
-// acknowledged, so either this very entry is there, from before a crash, or the key has another history and is
-// started anew.
-func (f *Feed) settle(ctx context.Context, e Entry) error {
-	there, err := f.rdb.XRangeN(ctx, f.stream(e.Key), Position(e.Number), Position(e.Number), 1).Result()
+// settle decides about a stream's entries of which Redis refused some. Entries are written in order, each only after the
+// one before it was acknowledged or with it, so either they are all there now, some of them from before a crash, or the
+// key has another history and is started anew with these.
+func (f *Feed) settle(ctx context.Context, entries []Entry) error {
+	stream, first, last := f.stream(entries[0].Key), entries[0], entries[len(entries)-1]
+	there, err := f.rdb.XRange(ctx, stream, Position(first.Number), Position(last.Number)).Result()
 	if err != nil && !isWrongType(err) {
 		return err
 	}
-	if len(there) == 1 && there[0].Values[fieldID] == e.ID {
+	// The oldest may have been trimmed away already: the stream has a bounded length.
+	kept := entries[max(0, len(entries)-len(there)):]
+	if len(there) > 0 && slices.EqualFunc(there, kept, func(m redis.XMessage, e Entry) bool {
+		return m.ID == Position(e.Number) && m.Values[fieldID] == e.ID
+	}) {
 		return nil
 	}
 	f.logger.WarnContext(ctx, "a stream held something else than these entries and is started anew",
-		"stream", f.stream(e.Key), "number", e.Number)
+		"stream", stream, "number", first.Number)
 	pipe := f.rdb.TxPipeline()
-	pipe.Del(ctx, f.stream(e.Key))
-	f.add(ctx, pipe, e)
+	pipe.Del(ctx, stream)
+	for _, e := range entries {
+		f.add(ctx, pipe, e)
+	}
+	pipe.PExpire(ctx, stream, f.cfg.Expiry)
 	_, err = pipe.Exec(ctx)
 	return err
 }

@@ -62,6 +62,61 @@ func TestAppendAgainChangesNothing(t *testing.T) {
 	require.Equal(t, "another", left[0].Values["id"])
 }
 
+// Many entries of a stream go in one call: those that are there already change nothing, and a stream of another history
+// holds all of them afterwards.
+func TestAppendMany(t *testing.T) {
+	t.Parallel()
+	f, rdb := newFeed(t, 1000)
+	batch := func(key string, from, to int64) (entries []Entry) {
+		for n := from; n <= to; n++ {
+			e := entry(n)
+			e.Key = key
+			entries = append(entries, e)
+		}
+		return entries
+	}
+	numbers := func(key string) (got []int64) {
+		all, err := f.after(t.Context(), key, 0, 10_000)
+		require.NoError(t, err)
+		for _, e := range all {
+			require.Equal(t, entry(e.Number).ID, e.ID)
+			got = append(got, e.Number)
+		}
+		return got
+	}
+	want := func(to int64) (numbers []int64) {
+		for n := range to {
+			numbers = append(numbers, n+1)
+		}
+		return numbers
+	}
+	for _, err := range f.Append(t.Context(), append(batch("c", 1, 300), batch("d", 1, 10)...)) {
+		require.NoError(t, err)
+	}
+	for _, err := range f.Append(t.Context(), append(batch("d", 5, 10), batch("c", 200, 400)...)) { // some are there
+		require.NoError(t, err)
+	}
+	require.Equal(t, [][]int64{want(400), want(10)}, [][]int64{numbers("c"), numbers("d")})
+	require.Positive(t, rdb.PTTL(t.Context(), "feed:c").Val())
+
+	// Another history, whose numbers end between those of the batch.
+	for _, e := range batch("other", 1, 5) {
+		e.ID = "another"
+		add(t, f, e)
+	}
+	for _, err := range f.Append(t.Context(), batch("other", 1, 9)) {
+		require.NoError(t, err)
+	}
+	require.Equal(t, want(9), numbers("other"))
+
+	// Not a stream, beside one that is.
+	require.NoError(t, rdb.Set(t.Context(), "feed:text", "x", 0).Err())
+	for _, err := range f.Append(t.Context(), append(batch("text", 1, 3), batch("other", 10, 12)...)) {
+		require.NoError(t, err)
+	}
+	require.Equal(t, [][]int64{want(3), want(12)}, [][]int64{numbers("text"), numbers("other")})
+}
+
 // A reader that does not read is let go, the others are not, and it can resume.
 func TestSlowReaderIsLetGo(t *testing.T) {
 	t.Parallel()

@@ -302,20 +302,8 @@ func (i *Idempotency) keep(ctx context.Context, tx *database.Tx, fresh []*Exchan
 	})
 }
 
-// Purge deletes at most limit keys that expired at now or before, and returns how many.
+// Purge deletes the keys that expired at now or before, and returns how many. It deletes at most limit in a transaction,
+// until none are left. A key that a request takes for itself meanwhile stays; see database.DB.Purge.
 func (i *Idempotency) Purge(ctx context.Context, db *database.DB, now time.Time, limit int) (int, error) {
-	var purged int64
-	err := db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
-		// The expiry is asked for twice because PostgreSQL looks again, at the outer condition only, when the row has
-		// changed meanwhile: a request may just have taken an expired key for itself.
-		result, err := tx.ExecContext(ctx, `
-			DELETE FROM idempotency_keys WHERE expires_at <= $1 AND (client, request_key) IN
-			(SELECT client, request_key FROM idempotency_keys WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`, now.UTC(), limit)
-		if err != nil {
-			return fmt.Errorf("purge idempotency keys: %w", err)
-		}
-		purged, err = result.RowsAffected()
-		return err
-	})
-	return int(purged), err
+	return db.Purge(ctx, "idempotency_keys", "expires_at", now, limit)
 }

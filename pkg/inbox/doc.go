@@ -9,5 +9,7 @@
 // runs one after the other. Consumers do not see each other's marks.
 //
 // It does not promise to remember for ever: Purge forgets what is older than the caller says, which must be longer
-// than any message can be late (the topics' retention, and the time that a dead letter may lie).
+// than any message can be late (the topics' retention, and the time that a dead letter may lie). It goes by an index on
+// the age, in short transactions until none are left, in any number of replicas at once; with nothing due it is one look
+// at the index. The table is as long as what is remembered, whatever came before.
 package inbox

@@ -112,21 +112,8 @@ func Foreign(ctx context.Context, db *database.DB, consumer string) (string, err
 	return other, nil
 }
 
-// Purge forgets up to limit messages that were handled before the given instant, and returns how many. Fewer than
-// limit means that none are left. Small limits keep its transactions short.
-func Purge(ctx context.Context, db *database.DB, before time.Time, limit int) (int, error) {
-	var n int64
-	err := db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
-		result, err := tx.ExecContext(ctx, `DELETE FROM inbox WHERE (consumer, message_id) IN
-			(SELECT consumer, message_id FROM inbox WHERE handled_at < $1 ORDER BY handled_at LIMIT $2)`, before.UTC(), limit)
-		if err != nil {
-			return err
-		}
-		n, err = result.RowsAffected()
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("purge inbox: %w", err)
-	}
-	return int(n), nil
+// Purge forgets the messages that were handled at the given instant or before, and returns how many. It deletes at most
+// limit in a transaction, until none are left; see database.DB.Purge.
+func Purge(ctx context.Context, db *database.DB, upTo time.Time, limit int) (int, error) {
+	return db.Purge(ctx, "inbox", "handled_at", upTo, limit)
 }

@@ -48,7 +48,6 @@ type Config struct {
 type Queue struct {
 	rdb    redis.UniversalClient
 	cfg    Config
-	pub    *redisstream.Publisher
 	logger *slog.Logger
 	// library is where Watermill writes: at debug, because what it calls an error is said here, once, or is the end of
 	// a subscription that was asked to end.
@@ -60,24 +59,29 @@ type Queue struct {
 }
 
 // New returns the queue in rdb, which stays the caller's.
-func New(rdb redis.UniversalClient, cfg Config, logger *slog.Logger) (*Queue, error) {
+func New(rdb redis.UniversalClient, cfg Config, logger *slog.Logger) *Queue {
 	library := observe.WatermillLogger(slog.New(quiet{logger.Handler()}))
-	// No MAXLEN: it would drop entries that nobody has read.
-	pub, err := redisstream.NewPublisher(redisstream.PublisherConfig{
-		Client: &leases{UniversalClient: rdb}, Marshaller: Codec{},
-	}, library)
-	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", cfg.Stream, err)
-	}
-	return &Queue{rdb: rdb, cfg: cfg, pub: pub, logger: logger, library: library, hand: &hand{by: map[string]*leases{}}}, nil
+	return &Queue{rdb: rdb, cfg: cfg, logger: logger, library: library, hand: &hand{by: map[string]*leases{}}}
 }
 
 // Put adds an event to the queue. It may be there twice after an error.
 func (q *Queue) Put(ctx context.Context, e event.Event) error {
-	msg := e.Message()
-	msg.SetContext(ctx)
-	if err := q.pub.Publish(q.cfg.Stream, msg); err != nil {
-		return fault.AsUnavailable(fmt.Errorf("put %s on %s: %w", e.ID, q.cfg.Stream, err))
+	return q.PutAll(ctx, []event.Event{e})
+}
+
+// PutAll adds events to the queue, in one round trip, all or none. They may be there twice after an error.
+func (q *Queue) PutAll(ctx context.Context, events []event.Event) error {
+	pipe := q.rdb.TxPipeline()
+	for _, e := range events {
+		values, err := Codec{}.Marshal(q.cfg.Stream, e.Message())
+		if err != nil {
+			return fault.AsPermanent(fmt.Errorf("put %s on %s: %w", e.ID, q.cfg.Stream, err))
+		}
+		// No MAXLEN: it would drop entries that nobody has read.
+		pipe.XAdd(ctx, &redis.XAddArgs{Stream: q.cfg.Stream, Values: values})
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fault.AsUnavailable(fmt.Errorf("put %d entries on %s: %w", len(events), q.cfg.Stream, err))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/queue"
 )
 
@@ -34,10 +35,9 @@ func client(t *testing.T) *redis.Client {
 
 func run(t *testing.T, rdb *redis.Client, instance string, workers int, handle message.NoPublishHandlerFunc) (q *queue.Queue, stop func()) {
 	t.Helper()
-	q, err := queue.New(rdb, queue.Config{
+	q = queue.New(rdb, queue.Config{
 		Stream: "work", Group: "group", Instance: instance, Workers: workers, Takeover: 500 * time.Millisecond,
 	}, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- q.Run(ctx, handle) }()
@@ -184,6 +184,29 @@ func TestALostGroupIsMadeAgain(t *testing.T) {
 	put(t, q, "one")
 	require.Equal(t, "one", (<-got).UUID)
 	require.Eventually(t, func() bool { return q.Ready() == nil }, soon, tick)
+}
+
+// Many are put in one round trip, in their order, or none is.
+func TestPutAll(t *testing.T) {
+	t.Parallel()
+	rdb := client(t)
+	q := queue.New(rdb, queue.Config{Stream: "work"}, slog.New(slog.DiscardHandler))
+	events := make([]event.Event, 500)
+	for i := range events {
+		events[i] = event.Event{ID: fmt.Sprint(i), Type: "t", Source: "/t", Key: "k", Time: time.Now(), Data: []byte(`{}`)}
+	}
+	require.NoError(t, q.PutAll(t.Context(), events))
+	for i, m := range rdb.XRange(t.Context(), "work", "-", "+").Val() {
+		require.Equal(t, events[i].ID, m.Values["id"])
+	}
+	require.Equal(t, int64(len(events)), rdb.XLen(t.Context(), "work").Val())
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, q.PutAll(ctx, events))
+	require.NoError(t, rdb.Set(t.Context(), "taken", "no stream", 0).Err())
+	err := queue.New(rdb, queue.Config{Stream: "taken"}, slog.New(slog.DiscardHandler)).PutAll(t.Context(), events)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), err)
 }
 
 func FuzzCodec(f *testing.F) {

@@ -113,14 +113,11 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	feeds := feed.New(rdb, feed.Config{
 		Prefix: "notifications:", MaxEntries: cfg.FeedMaxEntries, Expiry: cmp.Or(cfg.FeedExpiry, cfg.Retention),
 	}, rt.Logger)
-	hooks, err := queue.New(rdb, queue.Config{
+	hooks := queue.New(rdb, queue.Config{
 		Stream: webhook.Stream, Group: webhook.Group, Workers: cfg.WebhookWorkers, Takeover: cfg.WebhookTakeover,
 		// A new one at each start: what the process before it held goes idle.
 		Instance: uuid.NewString(),
 	}, rt.Logger)
-	if err != nil {
-		return err
-	}
 	a, err := app.New(ctx, rt, cfg.Base, cfg.App, app.Options{
 		Source: "/orderflow/notification", Key: "order_id", Migrations: store.Migrations(),
 		Topics: kafka.Topics(events.TopicsOf("notification")),

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 
@@ -22,23 +23,25 @@ type Sender struct {
 	Kafka   app.Sender
 }
 
-// SendBatch implements outbox.Sender.
+// SendBatch implements outbox.Sender: one round trip to each place, which keeps the order of a key's events.
 func (s Sender) SendBatch(ctx context.Context, batch []event.Addressed) []error {
 	errs := make([]error, len(batch))
 	var entries []feed.Entry
+	var tasks []event.Event
 	var rest []event.Addressed
-	var entryAt, restAt []int
+	var entryAt, taskAt, restAt []int
+	unreadable := map[string]error{} // streams with an entry that cannot be sent: those behind it wait
 	for i, a := range batch {
 		switch a.Topic {
 		case FeedTopic:
 			entry, err := entryOf(a.Event)
-			if err != nil {
-				errs[i] = err
+			if err = cmp.Or(unreadable[a.Event.Key], err); err != nil {
+				errs[i], unreadable[a.Event.Key] = err, err
 				continue
 			}
 			entries, entryAt = append(entries, entry), append(entryAt, i)
 		case webhook.Stream:
-			errs[i] = s.Webhook.Put(ctx, a.Event)
+			tasks, taskAt = append(tasks, a.Event), append(taskAt, i)
 		default:
 			rest, restAt = append(rest, a), append(restAt, i)
 		}
@@ -46,6 +49,12 @@ func (s Sender) SendBatch(ctx context.Context, batch []event.Addressed) []error 
 	if len(entries) > 0 {
 		for i, err := range s.Feed.Append(ctx, entries) {
 			errs[entryAt[i]] = err
+		}
+	}
+	if len(tasks) > 0 {
+		err := s.Webhook.PutAll(ctx, tasks)
+		for _, i := range taskAt {
+			errs[i] = err
 		}
 	}
 	if len(rest) > 0 {
