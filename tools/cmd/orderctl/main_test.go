@@ -36,7 +36,7 @@ func TestCommandLine(t *testing.T) {
 		{"bench --in-flight=5000", 1, "--in-flight is 5000, must be from 1 to 4096"},
 		{"bench --rate=-1", 1, "--rate is -1, must be more than 0 and at most 20000"},
 		{"bench --rate=NaN", 1, "--rate is NaN, must be more than 0 and at most 20000"},
-		{"bench --in-flight=0 --rate=0", 1, "--in-flight and --rate are 0 loads, must be from 1 to 16"},
+		{"bench --in-flight=0 --rate=0", 1, "--in-flight, --accept and --rate are 0 loads, must be from 1 to 16"},
 		{"bench --duration=1h", 1, "--duration is 1h0m0s, must be from 1s to 10m0s"},
 		{"bench --warmup=-1s", 1, "--warmup is -1s, must be from 0s to 10m0s"},
 		{"bench --bin=" + t.TempDir(), 1, "build them with `make build`"},
