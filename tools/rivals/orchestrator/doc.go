@@ -9,7 +9,7 @@
 // inbox, no outbox, no idempotency, no retry, no validation of bodies, no provider's books, no notification, no analytics,
 // no trace and no log; stock stays reserved when a parcel is on its way. It has the same products, prices and customers.
 //
-// How it is set: net/http and chi, database/sql on pgx, which prepares each statement once a connection; [Pool] connections
-// a service, all of them kept; as many idle HTTP connections as there are orders under way; GOMAXPROCS and PostgreSQL (with
-// fsync) as for everybody.
+// How it is set: net/http and chi, database/sql on pgx, which prepares each statement once a connection; 24 connections a
+// service, all of them kept (RIVAL_POOL changes that); as many idle HTTP connections as there are orders under way;
+// GOMAXPROCS and PostgreSQL (with fsync) as for everybody.
 package orchestrator

@@ -26,9 +26,6 @@ const (
 func Services() []string { return []string{Inventory, Payment, Shipping} }
 
 const (
-	// Pool is how many connections to PostgreSQL a service keeps: more orders than that at a time wait for one. Of 16, 24
-	// and 32 none was faster than another.
-	Pool = 24
 	// idleConnections is how many connections to each service the orchestrator keeps: one for each order under way.
 	idleConnections = 4096
 	callTimeout     = 30 * time.Second
@@ -40,6 +37,7 @@ type Config struct {
 	Role        string `arg:"" enum:"orchestrator,inventory,payment,shipping" help:"Which of the four this process is."`
 	Addr        string `env:"HTTP_ADDR" required:"" help:"Where it listens, host:port."`
 	DatabaseURL string `env:"DATABASE_URL" help:"The database of a service."`
+	Pool        int    `env:"RIVAL_POOL" default:"24" help:"How many connections to its database a service keeps; more orders than that at a time wait for one."`
 	Inventory   string `env:"INVENTORY_URL" help:"The orchestrator's way to inventory."`
 	Payment     string `env:"PAYMENT_URL" help:"The orchestrator's way to payment."`
 	Shipping    string `env:"SHIPPING_URL" help:"The orchestrator's way to shipping."`
@@ -90,8 +88,8 @@ func open(ctx context.Context, cfg Config) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(Pool)
-	db.SetMaxIdleConns(Pool)
+	db.SetMaxOpenConns(cfg.Pool)
+	db.SetMaxIdleConns(cfg.Pool)
 	if _, err := db.ExecContext(ctx, schemas[cfg.Role]); err != nil {
 		return nil, errors.Join(fmt.Errorf("make the tables of %s: %w", cfg.Role, err), db.Close())
 	}
