@@ -98,7 +98,7 @@ func TestSubscribersHandleWhatWaits(t *testing.T) {
 func TestOutboxesAreDrainedInOrder(t *testing.T) {
 	t.Parallel()
 	s := realServers(t)
-	s.dropAfter(t, "outbox-"+nameOurs, "outbox-"+nameWatermillSQL)
+	s.dropAfter(t, "outbox-"+nameOurs, "outbox-"+nameWatermillSQL, "warm-"+nameOurs, "warm-"+nameWatermillSQL)
 	got, err := measureOutboxes(t.Context(), s, 300, 500*time.Millisecond, t.Logf)
 	require.NoError(t, err)
 	require.Len(t, got, 2)

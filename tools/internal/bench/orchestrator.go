@@ -82,7 +82,7 @@ func startOrchestrator(ctx context.Context, s servers) (r *rival, err error) {
 	for i, role := range roles {
 		r.urls[role] = "http://" + loopback.Address(ports[i])
 		if role != orchestrator.Orchestrator {
-			if r.databases[role], err = s.newDatabase(ctx, role); err != nil {
+			if r.databases[role], err = s.newDatabase(ctx, s.named(role)); err != nil {
 				return r, err
 			}
 		}

@@ -77,7 +77,6 @@ func measureRivals(ctx context.Context, cfg Config, s servers, report *Report) e
 
 // newDatabase makes a database and returns its URL.
 func (s servers) newDatabase(ctx context.Context, name string) (string, error) {
-	name = s.named(name)
 	u, err := url.Parse(s.postgres)
 	if err != nil {
 		return "", errors.New("PostgreSQL's URL cannot be parsed") // it has a password

@@ -65,7 +65,7 @@ func (s *subject) run(ctx context.Context, cfg Config, l Load) (Result, error) {
 		s.shop.open(ctx, t, start, l.Rate)
 	}
 	quiet := s.quiet(ctx)
-	settled := time.Since(t.to)
+	settled := max(0, time.Since(t.to)) // every place may have been empty before
 	memory, err := peaks()
 	after, failed := s.meter.read(ctx)
 	died := s.died()

@@ -104,6 +104,13 @@ func measureSubscribers(ctx context.Context, s servers, cells []Consumption, d t
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, meter.close(context.WithoutCancel(ctx))) }()
+	// The first cells run twice, the first time for Kafka's JVM to compile what all of them need.
+	for i, c := range cells[:min(2, len(cells))] {
+		progress("%s subscriber: a warm-up", c.Subscriber)
+		if err := c.measure(ctx, s, meter, d, s.named("warm", strconv.Itoa(i))); err != nil {
+			return nil, fmt.Errorf("warm-up of %s: %w", c.Subscriber, err)
+		}
+	}
 	for i := range cells {
 		c := &cells[i]
 		progress("%s subscriber: %d partitions, %d keys, handlers of %g ms", c.Subscriber, c.Partitions, c.Keys, c.HandlerMillis)
@@ -210,7 +217,7 @@ func (c *Consumption) measure(ctx context.Context, s servers, meter *meter, d ti
 	case <-ctx.Done():
 		failed = fmt.Errorf("%d of %d messages were handled: %w", handled.Load(), want, ctx.Err())
 	case err := <-running:
-		return errors.Join(errors.New("the router stopped"), err)
+		return errors.Join(errors.New("the router stopped"), err, sub.Close())
 	}
 	after, err := meter.cpu()
 	// The router does not wait for a subscriber's last commit.
