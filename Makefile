@@ -49,8 +49,8 @@ native-reset: build ## stop the native stack and remove its data
 ##@ Work on it
 
 .PHONY: build
-build: ## the services and orderctl, into bin/
-	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl
+build: ## the services, orderctl and what it measures them against, into bin/
+	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl ./tools/rivals/orchestrator/cmd/orchestrator
 
 # On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
 SUITES := $(if $(filter native,$(STACK)),pkg-native e2e-native cluster-native,unit e2e)
@@ -85,7 +85,7 @@ test-pkg-native: bin/gotestsum build
 	@mkdir -p .build
 	@STACK=native BROKERS=1 bin/orderctl run --servers-only -- bash -c ' \
 		export TEST_KAFKA_BROKERS=$$KAFKA_BROKERS TEST_REDIS_URL=$$REDIS_URL TEST_POSTGRES_URL=$$POSTGRES_URL; \
-		bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -count=1 -parallel 1 -timeout 15m -tags native ./pkg/... ./tools/internal/native' \
+		bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -count=1 -parallel 1 -timeout 15m -tags native ./pkg/... ./tools/internal/native ./tools/internal/bench' \
 		2>&1 | tee .build/test-pkg-native.txt
 
 .PHONY: mutants

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/orderflow/orderflow/tools/internal/bench"
@@ -23,37 +25,46 @@ const (
 
 // benchCmd measures a system of its own, which goes when it is over.
 type benchCmd struct {
-	stackFlags `embed:""`
-	Bin        string        `help:"Folder of the services' binaries; by default orderctl's own." type:"path"`
-	InFlight   []int         `help:"Closed loops: how many orders are in flight at once, 1 to 4096 each." default:"64,256,1024"`
-	Rate       []float64     `help:"Open loops: how many orders a second are due, up to 20000 each." default:"20,300"`
-	Duration   time.Duration `help:"How long each load is measured, 1s to 10m." default:"20s"`
-	Warmup     time.Duration `help:"How long each load runs before that, up to 10m." default:"10s"`
-	Seed       uint64        `help:"Seed of the orders; 0 draws one."`
-	Set        []string      `help:"A setting for every service, or with 'service:' in front for one." placeholder:"[SERVICE:]NAME=VALUE" sep:"none"`
-	JSON       string        `name:"json" help:"File to write everything to as JSON." type:"path" placeholder:"FILE"`
-	SVG        string        `name:"svg" help:"File to plot to: throughput against orders in flight, and latency against rate." type:"path" placeholder:"FILE"`
+	stackFlags  `embed:""`
+	Bin         string        `help:"Folder of the services' binaries; by default orderctl's own." type:"path"`
+	InFlight    []int         `help:"Closed loops: how many orders are in flight at once, 1 to 4096 each." default:"64,256,1024"`
+	Rate        []float64     `help:"Open loops: how many orders a second are due, up to 20000 each." default:"20,300"`
+	Accept      []int         `help:"Accepting alone, without waiting for the ends: over how many connections, 1 to 4096 each." placeholder:"N,..."`
+	Rivals      []string      `help:"What to hold it against, on the same servers of --stack=native: orchestrator, subscriber, forwarder, or all." placeholder:"RIVAL,..."`
+	RivalFlight []int         `name:"rival-in-flight" help:"Closed loops of the orchestrator, as --in-flight; it also gets the --rate." default:"16,64,256"`
+	Duration    time.Duration `help:"How long each load is measured, 1s to 10m." default:"20s"`
+	Warmup      time.Duration `help:"How long each load runs before that, up to 10m." default:"10s"`
+	Seed        uint64        `help:"Seed of the orders; 0 draws one."`
+	Set         []string      `help:"A setting for every service, or with 'service:' in front for one." placeholder:"[SERVICE:]NAME=VALUE" sep:"none"`
+	JSON        string        `name:"json" help:"File to write everything to as JSON." type:"path" placeholder:"FILE"`
+	SVG         string        `name:"svg" help:"File to plot to: throughput against orders in flight, and latency against rate." type:"path" placeholder:"FILE"`
 }
 
 // Help is what --help says besides the flags.
 func (benchCmd) Help() string {
 	return `Orders go in by POST /v1/orders, one of ten with a payment that is declined, and have ended when order.confirmed or
 order.cancelled is read from Kafka. After each load the books are audited; where they do not balance, there are no figures.
-'--in-flight=0' or '--rate=0' leaves one kind of load out. docs/PERFORMANCE.md says what is measured and how.`
+'--in-flight=0' or '--rate=0' leaves one kind of load out. '--rivals' measures other people's code on the same servers. docs/PERFORMANCE.md says what is measured and how.`
 }
 
-func (b benchCmd) loads() ([]bench.Load, error) {
-	var loads []bench.Load
+// loads are those of the system, and of the rival that takes orders.
+func (b benchCmd) loads() (loads, rival []bench.Load, err error) {
 	var errs []error
-	for _, n := range b.InFlight {
-		if n == 0 {
-			continue
+	numbers := func(flag string, ns []int, load func(n int) bench.Load) (loads []bench.Load) {
+		for _, n := range ns {
+			if n == 0 {
+				continue
+			}
+			if n < 1 || n > maxInFlight {
+				errs = append(errs, fmt.Errorf("--%s is %d, must be from 1 to %d", flag, n, maxInFlight))
+			}
+			loads = append(loads, load(n))
 		}
-		if n < 1 || n > maxInFlight {
-			errs = append(errs, fmt.Errorf("--in-flight is %d, must be from 1 to %d", n, maxInFlight))
-		}
-		loads = append(loads, bench.Load{InFlight: n})
+		return loads
 	}
+	closed := func(n int) bench.Load { return bench.Load{InFlight: n} }
+	loads, rival = numbers("in-flight", b.InFlight, closed), numbers("rival-in-flight", b.RivalFlight, closed)
+	loads = append(loads, numbers("accept", b.Accept, func(n int) bench.Load { return bench.Load{Accept: n} })...)
 	for _, r := range b.Rate {
 		if r == 0 {
 			continue
@@ -61,10 +72,13 @@ func (b benchCmd) loads() ([]bench.Load, error) {
 		if !(r > 0 && r <= maxRate) { // not a number either
 			errs = append(errs, fmt.Errorf("--rate is %g, must be more than 0 and at most %d", r, maxRate))
 		}
-		loads = append(loads, bench.Load{Rate: r})
+		loads, rival = append(loads, bench.Load{Rate: r}), append(rival, bench.Load{Rate: r})
 	}
-	if len(loads) == 0 || len(loads) > maxLoads {
-		errs = append(errs, fmt.Errorf("--in-flight and --rate are %d loads, must be from 1 to %d", len(loads), maxLoads))
+	if len(loads)+len(b.Rivals) == 0 || len(loads) > maxLoads {
+		errs = append(errs, fmt.Errorf("--in-flight, --accept and --rate are %d loads, must be from 1 to %d", len(loads), maxLoads))
+	}
+	if len(rival) > maxLoads {
+		errs = append(errs, fmt.Errorf("--rival-in-flight and --rate are %d loads, must be at most %d", len(rival), maxLoads))
 	}
 	if b.Duration < time.Second || b.Duration > maxWindow {
 		errs = append(errs, fmt.Errorf("--duration is %s, must be from 1s to %s", b.Duration, maxWindow))
@@ -72,14 +86,34 @@ func (b benchCmd) loads() ([]bench.Load, error) {
 	if b.Warmup < 0 || b.Warmup > maxWindow {
 		errs = append(errs, fmt.Errorf("--warmup is %s, must be from 0s to %s", b.Warmup, maxWindow))
 	}
-	return loads, errors.Join(errs...)
+	return loads, rival, errors.Join(errs...)
+}
+
+// rivals are the names that were asked for.
+func (b benchCmd) rivals() ([]string, error) {
+	for _, name := range b.Rivals {
+		switch {
+		case name == "all" && len(b.Rivals) == 1:
+			return bench.Rivals(), nil
+		case !slices.Contains(bench.Rivals(), name):
+			return nil, fmt.Errorf("--rivals has %q, must be all, or some of %s", name, strings.Join(bench.Rivals(), ", "))
+		}
+	}
+	return b.Rivals, nil
 }
 
 // Run prints the figures, and fails when there are none of some load.
 func (b benchCmd) Run(ctx context.Context, c console) error {
-	loads, err := b.loads()
+	loads, rival, err := b.loads()
 	if err != nil {
 		return err
+	}
+	rivals, err := b.rivals()
+	if err != nil {
+		return err
+	}
+	if len(rivals) > 0 && b.Stack != "native" {
+		return errors.New("--rivals needs real servers: --stack=native")
 	}
 	env, err := settings(b.Set)
 	if err != nil {
@@ -92,7 +126,7 @@ func (b benchCmd) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
-	report, err := b.measure(ctx, c, dir, loads, env)
+	report, err := b.measure(ctx, c, dir, bench.Config{Loads: loads, Rivals: rivals, RivalLoads: rival}, env)
 	if ctx.Err() != nil {
 		// Whatever failed, failed because of this.
 		return errors.Join(errors.New("bench: interrupted"), os.RemoveAll(dir))
@@ -110,7 +144,7 @@ func (b benchCmd) Run(ctx context.Context, c console) error {
 	return nil
 }
 
-func (b benchCmd) measure(ctx context.Context, c console, dir string, loads []bench.Load, env map[string][]string) (bench.Report, error) {
+func (b benchCmd) measure(ctx context.Context, c console, dir string, cfg bench.Config, env map[string][]string) (bench.Report, error) {
 	opts, err := b.options(b.Bin, dir, env)
 	if err != nil {
 		return bench.Report{}, err
@@ -118,10 +152,9 @@ func (b benchCmd) measure(ctx context.Context, c console, dir string, loads []be
 	if opts.Native != nil {
 		opts.Native.JVM = bench.KafkaJVM()
 	}
-	return bench.Run(ctx, bench.Config{
-		Stack: opts, Groups: ourGroups(), Loads: loads, Warmup: b.Warmup, Window: b.Duration, Seed: b.Seed,
-		Progress: func(format string, args ...any) { say(c.err, "… "+format+"\n", args...) },
-	})
+	cfg.Stack, cfg.Groups, cfg.Warmup, cfg.Window, cfg.Seed = opts, ourGroups(), b.Warmup, b.Duration, b.Seed
+	cfg.Progress = func(format string, args ...any) { say(c.err, "… "+format+"\n", args...) }
+	return bench.Run(ctx, cfg)
 }
 
 // write writes the files that were asked for.

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"math"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -156,17 +158,100 @@ func sample() Report {
 	return r
 }
 
+// withRivals is the sample with an accepting load, and with every rival.
+func withRivals() Report {
+	r := sample()
+	accept, closed, open := *r.Runs[0].Figures, *r.Runs[1].Figures, *r.Runs[2].Figures
+	accept.PerSecond, closed.PerSecond, closed.CPUMillis = 7500, 500, 3.5
+	closed.Errors, closed.FirstError, closed.Components = 0, "", []Component{{"driver", 0.5, 20}, {"inventory", 1, 30}, {"postgres", 2, 200}}
+	open.Components, open.Books = closed.Components, []string{"parcels: 90"}
+	r.Runs = append(r.Runs, Result{Load: Load{Accept: 256}, Figures: &accept},
+		Result{Of: RivalOrchestrator, Load: Load{InFlight: 16}, Figures: &closed}, Result{Of: RivalOrchestrator, Load: Load{Rate: 20}, Figures: &open})
+	r.Ratios = ratios(r.Runs)
+	used := map[string]float64{"kafka-1": 2, "driver": 10.25}
+	for _, c := range consumptions()[:2] {
+		c.Messages, c.PerSecond, c.CPUMicros = 60_000, 12345.67, used
+		r.Consumptions = append(r.Consumptions, c)
+	}
+	r.Outboxes = []Outbox{{
+		Outbox: nameWatermillSQL, Messages: 10_000, PerSecond: 999.9, CPUMicros: used,
+		Trickle: Latency{Count: 500, P50: 1, P90: 2, P99: 3, P999: 4, Max: 5}, TrickleCPUMicros: used,
+	}}
+	return r
+}
+
+func TestRatiosAreAgainstTheRivalsBest(t *testing.T) {
+	t.Parallel()
+	r := withRivals()
+	second := *r.Runs[len(r.Runs)-2].Figures
+	second.PerSecond = 250
+	r.Runs = append(r.Runs, Result{Of: RivalOrchestrator, Load: Load{InFlight: 256}, Figures: &second}, Result{Of: RivalOrchestrator, Load: Load{InFlight: 4}})
+	got := ratios(r.Runs)
+	require.Len(t, got, 3, "closed and accepting loads of ours")
+	require.Equal(t, "whole saga at 64 in flight / orchestrator at its best (16 in flight)", got[0].What)
+	require.Equal(t, 2.0, got[0].Times)
+	require.Equal(t, 3.5, got[0].TheirsCPU)
+	require.Equal(t, "accepting alone over 256 connections / orchestrator at its best (16 in flight)", got[2].What)
+	require.Equal(t, 15.0, got[2].Times)
+	require.Empty(t, ratios(sample().Runs), "nobody to be held against")
+}
+
+func TestACellHasSoManyMessagesThatItTakesItsTime(t *testing.T) {
+	t.Parallel()
+	require.Len(t, consumptions(), 32)
+	for want, c := range map[int]Consumption{
+		60_000: {Subscriber: nameWatermillKafka, Partitions: 1, Keys: 1},
+		20:     {Subscriber: nameWatermillKafka, Partitions: 1, Keys: manyKeys, HandlerMillis: 100},
+		120:    {Subscriber: nameWatermillKafka, Partitions: 6, Keys: manyKeys, HandlerMillis: 100},
+		5120:   {Subscriber: nameOurs, Partitions: 1, Keys: manyKeys, HandlerMillis: 100},
+		20_000: {Subscriber: nameOurs, Partitions: 6, Keys: manyKeys, HandlerMillis: 100},
+		200:    {Subscriber: nameOurs, Partitions: 6, Keys: 1, HandlerMillis: 10},
+	} {
+		require.Equal(t, want, c.amount(2*time.Second), "%+v", c)
+	}
+}
+
+func TestArrivals(t *testing.T) {
+	t.Parallel()
+	record := func(n int) *sarama.ConsumerMessage {
+		value, err := numbered{n: n}.MarshalJSON()
+		require.NoError(t, err)
+		require.Len(t, value, messageBytes)
+		require.True(t, json.Valid(value))
+		return &sarama.ConsumerMessage{Key: []byte(key(n)), Value: value}
+	}
+	a := newArrivals(3000)
+	a.record(record(5))
+	a.record(record(1005))
+	last, err := a.wait(t.Context(), 2)
+	require.NoError(t, err)
+	require.Equal(t, a.at[1005], last)
+	took := a.since(1005, []time.Time{last.Add(-time.Second)})
+	require.Equal(t, []time.Duration{time.Second}, took)
+	require.Equal(t, []time.Duration{0}, a.since(1005, []time.Time{last.Add(time.Second)}))
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = newArrivals(1).wait(ended, 1)
+	require.ErrorContains(t, err, "0 of 1 messages are in Kafka")
+	for says, wrong := range map[string]*sarama.ConsumerMessage{
+		"message 5 came twice": record(5), "not of this run": {Value: []byte("{}")}, "message 1006 of key-6 came after 2006": record(1006),
+	} {
+		a := newArrivals(3000)
+		a.record(record(5))
+		a.record(record(2006))
+		a.record(wrong)
+		require.ErrorContains(t, a.wrong(), says)
+	}
+}
+
 func TestPlot(t *testing.T) {
 	t.Parallel()
-	got := sample().SVG()
-	require.Equal(t, got, sample().SVG())
-	golden := filepath.Join("testdata", "plot.svg")
-	if *update {
-		require.NoError(t, os.WriteFile(golden, []byte(got), 0o600))
+	for name, r := range map[string]Report{"plot.svg": sample(), "rivals.svg": withRivals()} {
+		got := r.SVG()
+		require.Equal(t, got, r.SVG())
+		require.NotContains(t, got, "NaN")
+		equalsGolden(t, name, got)
 	}
-	want, err := os.ReadFile(golden)
-	require.NoError(t, err)
-	require.Equal(t, string(want), got)
 	require.NotContains(t, Report{}.SVG(), "NaN", "a plot of nothing")
 }
 
@@ -179,24 +264,31 @@ func TestAxes(t *testing.T) {
 	require.False(t, math.IsInf(niceStep(0), 0))
 }
 
-func TestReportForPeopleAndPrograms(t *testing.T) {
-	t.Parallel()
-	r := sample()
-	var out strings.Builder
-	r.Print(&out, terminal.For(&out))
-	golden := filepath.Join("testdata", "report.txt")
+// equalsGolden holds a text against a file of testdata, or writes the file with -update.
+func equalsGolden(t *testing.T, name, got string) {
+	t.Helper()
+	golden := filepath.Join("testdata", name)
 	if *update {
-		require.NoError(t, os.WriteFile(golden, []byte(out.String()), 0o600))
+		require.NoError(t, os.WriteFile(golden, []byte(got), 0o600))
 	}
 	want, err := os.ReadFile(golden)
 	require.NoError(t, err)
-	require.Equal(t, string(want), out.String())
+	require.Equal(t, string(want), got)
+}
 
-	text, err := json.Marshal(r)
-	require.NoError(t, err)
-	var back Report
-	require.NoError(t, json.Unmarshal(text, &back))
-	require.Equal(t, r, back)
+func TestReportForPeopleAndPrograms(t *testing.T) {
+	t.Parallel()
+	for name, r := range map[string]Report{"report.txt": sample(), "rivals.txt": withRivals()} {
+		var out strings.Builder
+		r.Print(&out, terminal.For(&out))
+		equalsGolden(t, name, out.String())
+
+		text, err := json.Marshal(r)
+		require.NoError(t, err)
+		var back Report
+		require.NoError(t, json.Unmarshal(text, &back))
+		require.Equal(t, r, back)
+	}
 }
 
 func TestAWrongRunHasNoFigures(t *testing.T) {
@@ -220,11 +312,11 @@ func TestFiguresAreByTheOrder(t *testing.T) {
 	began := time.Unix(100, 0)
 	before := reading{at: began, busy: time.Hour, wal: 1000, topics: 500, trees: map[string]usage{"order": {cpu: time.Second}, "driver": {}}}
 	after := reading{at: began.Add(10 * time.Second), busy: time.Hour + 8*time.Second, wal: 3000, topics: 900, trees: map[string]usage{"order": {cpu: 3 * time.Second}, "driver": {cpu: time.Second}}}
-	run := &tally{confirmed: 9, cancelled: 1, ended: 8, accept: []time.Duration{time.Millisecond}, endToEnd: []time.Duration{time.Second}}
-	f := figures(run, before, after, map[string]int64{"order": 3 << 20}, 4*time.Second)
+	run := &tally{from: began, to: began.Add(4 * time.Second), confirmed: 9, cancelled: 1, ended: 8, accept: []time.Duration{time.Millisecond}, endToEnd: []time.Duration{time.Second}}
+	f := figures(run, before, after, map[string]int64{"order": 3 << 20})
 	require.Equal(t, 2.0, f.PerSecond)
 	require.Equal(t, 200.0, *f.WALBytes)
-	require.Nil(t, figures(run, reading{}, reading{}, nil, time.Second).WALBytes, "no PostgreSQL")
+	require.Nil(t, figures(run, reading{}, reading{}, nil).WALBytes, "no PostgreSQL")
 	require.Equal(t, 40.0, f.TopicBytes)
 	require.Equal(t, 300.0, f.CPUMillis)
 	require.InDelta(t, 50/float64(runtime.NumCPU()), f.OthersPercent, 1e-9, "8 s of CPU in 10 s, 3 s of them ours")

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
+	"github.com/orderflow/orderflow/tools/rivals/orchestrator"
 )
 
 // Bounds of a load.
@@ -25,6 +27,10 @@ const (
 	requestTimeout, endTimeout = 30 * time.Second, 60 * time.Second
 	// customers is how many customers the orders are of.
 	customers = 200
+	// An accepting load ends after acceptWarmup and acceptWindow, or maxAccepted orders; then acceptTimeout is for all of
+	// them to end.
+	acceptWarmup, acceptWindow, acceptTimeout = time.Second, 4 * time.Second, 5 * time.Minute
+	maxAccepted                               = 20_000
 	// A refused order of a closed load makes room for the next after what Retry-After asks for, within these bounds.
 	minRefusedWait, maxRefusedWait = 50 * time.Millisecond, time.Second
 )
@@ -32,19 +38,22 @@ const (
 // shop places orders.
 type shop struct {
 	orders *orderapi.ClientWithResponses
-	ends   *tracker
-	seed   uint64
-	skus   []string
+	// ends are of the orders that were accepted; nil for a system that answers with the end.
+	ends *tracker
+	seed uint64
+	skus []string
 	// placed numbers the orders of all loads.
 	placed atomic.Uint64
 }
 
-// newTransport keeps a connection for every order that is under way.
-func newTransport() *http.Transport {
+// newShop places orders at a URL, and keeps a connection for every order that is under way until it is closed.
+func newShop(url string, seed uint64) (s *shop, closeIdle func(), err error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy = nil
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, maxOpen
-	return t
+	s = &shop{ends: newTracker(), seed: seed}
+	s.orders, err = orderapi.NewClientWithResponses(url, orderapi.WithHTTPClient(&http.Client{Transport: t, Timeout: requestTimeout}))
+	return s, t.CloseIdleConnections, err
 }
 
 // request is the n-th order and whether its payment goes through: one of ten is declined. A seed always makes the same.
@@ -78,6 +87,16 @@ type tally struct {
 	cancelled        int
 	astray           []string
 	full             bool
+	// accepting says that ends are not waited for; the orders are collected instead.
+	accepting bool
+	accepted  []accepted
+}
+
+// accepted is an order whose end comes later.
+type accepted struct {
+	id            string
+	due, answered time.Time
+	pays          bool
 }
 
 // in tells whether an instant is in the window.
@@ -96,26 +115,78 @@ func (s *shop) one(ctx context.Context, t *tally, due time.Time) (pause time.Dur
 	key := fmt.Sprintf("bench-%016x-%d", s.seed, n)
 	answer, err := s.orders.CreateOrderWithResponse(ctx, &orderapi.CreateOrderParams{IdempotencyKey: key}, request)
 	answered := time.Now()
-	if err != nil || answer.JSON202 == nil {
+	if err == nil && s.ends == nil && answer.StatusCode() == http.StatusOK {
+		t.endedAtOnce(due, answered, answer.Body, pays)
+		return 0
+	}
+	if err != nil || s.ends == nil || answer.JSON202 == nil {
 		return t.refuse(ctx, due, answer, err)
 	}
-	id := answer.JSON202.OrderID
-	ch, forget := s.ends.await(id)
-	defer forget()
+	order := accepted{answer.JSON202.OrderID, due, answered, pays}
+	if t.accepting {
+		t.accept202(order)
+		return 0
+	}
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
-	select {
-	case e := <-ch:
-		t.end(id, due, answered, e, pays)
-	case <-ctx.Done():
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.astray = append(t.astray, fmt.Sprintf("order %s had not ended after %s", id, endTimeout))
-	}
+	s.await(ctx, t, order, endTimeout)
 	return 0
 }
 
-func (t *tally) end(id string, due, answered time.Time, e end, pays bool) {
+// await waits for an order's end until ctx ends, which it does after a time.
+func (s *shop) await(ctx context.Context, t *tally, order accepted, after time.Duration) {
+	ch, forget := s.ends.await(order.id)
+	defer forget()
+	select {
+	case e := <-ch:
+		t.end(order, e)
+	case <-ctx.Done():
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.astray = append(t.astray, fmt.Sprintf("order %s had not ended after %s", order.id, after))
+	}
+}
+
+// endedAtOnce books an order whose end was the answer.
+func (t *tally) endedAtOnce(due, answered time.Time, body []byte, pays bool) {
+	var order orchestrator.Order
+	err := json.Unmarshal(body, &order)
+	if err == nil && order.State != orchestrator.Confirmed && order.State != orchestrator.Cancelled {
+		err = fmt.Errorf("the state is %q", order.State)
+	}
+	if err != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.astray = append(t.astray, fmt.Sprintf("an answer is not an order that has ended: %v", err))
+		return
+	}
+	t.end(accepted{order.ID, due, answered, pays}, end{at: answered, confirmed: order.State == orchestrator.Confirmed})
+}
+
+// accept202 collects an order. With the last one that a load may have, its window is over.
+func (t *tally) accept202(order accepted) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.in(order.answered) {
+		t.ended++
+	}
+	if t.in(order.due) {
+		t.accept = append(t.accept, order.answered.Sub(order.due))
+	}
+	if t.accepted = append(t.accepted, order); len(t.accepted) == maxAccepted && order.answered.Before(t.to) {
+		t.to = order.answered
+	}
+}
+
+// over tells whether the window is.
+func (t *tally) over(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !now.Before(t.to)
+}
+
+func (t *tally) end(order accepted, e end) {
+	id, due, answered, pays := order.id, order.due, order.answered, order.pays
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e.confirmed {
@@ -129,12 +200,17 @@ func (t *tally) end(id string, due, answered time.Time, e end, pays bool) {
 	case !pays && e.confirmed:
 		t.astray = append(t.astray, fmt.Sprintf("order %s was confirmed although its payment is declined", id))
 	}
+	if t.in(due) {
+		t.endToEnd = append(t.endToEnd, e.at.Sub(due))
+	}
+	if t.accepting {
+		return // the rest was counted with the answer
+	}
 	if t.in(e.at) {
 		t.ended++
 	}
 	if t.in(due) {
 		t.accept = append(t.accept, answered.Sub(due))
-		t.endToEnd = append(t.endToEnd, e.at.Sub(due))
 	}
 }
 
@@ -173,12 +249,24 @@ func (s *shop) closed(ctx context.Context, t *tally, n int) {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			for now := time.Now(); now.Before(t.to) && ctx.Err() == nil; now = time.Now() {
+			for now := time.Now(); !t.over(now) && ctx.Err() == nil; now = time.Now() {
 				wait(ctx, s.one(ctx, t, now))
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// accept has n connections place orders, each the next when it was answered, until the window is over, and returns when
+// all orders have ended.
+func (s *shop) accept(ctx context.Context, t *tally, n int) {
+	t.accepting = true
+	s.closed(ctx, t, n)
+	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
+	defer cancel()
+	for _, order := range t.accepted {
+		s.await(ctx, t, order, acceptTimeout)
+	}
 }
 
 // open places orders at fixed instants until the window is over, and returns when all have ended.

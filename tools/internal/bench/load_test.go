@@ -173,6 +173,81 @@ func TestOrdersThatGoAstrayAreNamed(t *testing.T) {
 	})
 }
 
+// TestAcceptingDoesNotWaitForEnds: 4 connections, each answered after 99 ms, are 40 a second, although an order ends after
+// 10 s; and every end is waited for afterwards.
+func TestAcceptingDoesNotWaitForEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var s *shop
+		s = shopAt(t, func(r *http.Request) (*http.Response, error) {
+			wait(r.Context(), 100*time.Millisecond)
+			return s.taken(number(r), 10*time.Second), nil
+		})
+		start := time.Now().Add(-time.Millisecond) // so that no answer falls on the window's edge
+		run := &tally{from: start.Add(time.Second), to: start.Add(3 * time.Second)}
+		s.accept(t.Context(), run, 4)
+		require.Empty(t, run.wrong())
+		require.Equal(t, 80, run.ended, "answers")
+		require.Equal(t, 120, run.confirmed+run.cancelled, "with those of the warm-up")
+		require.Len(t, run.accept, 80)
+		require.InDelta(t, 100, latencyOf(run.accept).P50, 1e-6)
+		require.InDelta(t, 10_100, latencyOf(run.endToEnd).P50, 1e-6)
+		require.Equal(t, 3*time.Second, run.to.Sub(start), "not cut short")
+	})
+}
+
+func TestAcceptingIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var s *shop
+		s = shopAt(t, func(r *http.Request) (*http.Response, error) {
+			wait(r.Context(), time.Millisecond)
+			return s.taken(number(r), time.Second), nil
+		})
+		start := time.Now().Add(-time.Microsecond)
+		run := &tally{from: start.Add(time.Second), to: start.Add(time.Hour)}
+		s.accept(t.Context(), run, 10)
+		require.Empty(t, run.wrong())
+		require.Equal(t, maxAccepted+9, len(run.accepted), "the last one, and the others that were under way")
+		require.Equal(t, 2*time.Second, run.to.Sub(start).Round(time.Millisecond), "10,000 a second")
+		require.Equal(t, maxAccepted, run.confirmed+run.cancelled-9)
+	})
+}
+
+// TestAnAnswerMayBeTheEnd: so it is with the orchestrator.
+func TestAnAnswerMayBeTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var s *shop
+		s = shopAt(t, func(r *http.Request) (*http.Response, error) {
+			wait(r.Context(), 99*time.Millisecond)
+			n := number(r)
+			state := "cancelled"
+			if _, pays := s.request(n); pays {
+				state = "confirmed"
+			}
+			switch n {
+			case 1:
+				return answer(http.StatusOK, nil, `{"order_id":"o","state":"pending"}`), nil
+			case 2:
+				return answer(http.StatusInternalServerError, nil, "no"), nil
+			case 3:
+				return answer(http.StatusAccepted, nil, `{"order_id":"o"}`), nil
+			}
+			return answer(http.StatusOK, nil, fmt.Sprintf(`{"order_id":"o-%d","state":%q}`, n, state)), nil
+		})
+		s.ends = nil
+		start := time.Now()
+		run := &tally{from: start, to: start.Add(time.Second)}
+		s.closed(t.Context(), run, 1)
+		require.Equal(t, []string{`an answer is not an order that has ended: the state is "pending"`}, run.wrong())
+		require.Equal(t, 2, run.errors)
+		require.Len(t, run.endToEnd, run.confirmed+run.cancelled)
+		require.Positive(t, run.confirmed)
+		require.InDelta(t, 99, latencyOf(run.endToEnd).P50, 1e-6)
+	})
+}
+
 func TestAnEndedContextEndsALoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -46,28 +47,42 @@ type reading struct {
 	wal, topics int64
 }
 
-func newMeter(ctx context.Context, s *stack.Stack) (_ *meter, err error) {
-	m := &meter{roots: s.PIDs(), self: driverEmbedded}
-	if len(s.Servers()) > 0 {
-		m.self = driver
+// meterOf reads what is up of a stack.
+func meterOf(ctx context.Context, s *stack.Stack) (*meter, error) {
+	if len(s.Servers()) == 0 {
+		return newMeter(ctx, s.Brokers(), "", s.PIDs(), driverEmbedded)
 	}
-	m.roots[m.self] = os.Getpid()
+	return newMeter(ctx, s.Brokers(), postgresURL(s), s.PIDs(), driver)
+}
+
+// postgresURL is the superuser's way to PostgreSQL, empty where there is none.
+func postgresURL(s *stack.Stack) string {
+	for _, variable := range s.Env() {
+		if url, ok := strings.CutPrefix(variable, "POSTGRES_URL="); ok {
+			return url
+		}
+	}
+	return ""
+}
+
+// newMeter reads the processes with all their descendants, and this one under the name self.
+func newMeter(ctx context.Context, brokers []string, postgres string, processes map[string]int, self string) (_ *meter, err error) {
+	m := &meter{roots: map[string]int{self: os.Getpid()}, self: self}
+	maps.Copy(m.roots, processes)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close(ctx))
 		}
 	}()
-	if m.client, err = sarama.NewClient(s.Brokers(), kafka.Config{Brokers: s.Brokers(), ClientID: "orderflow-bench"}.Sarama()); err != nil {
-		return nil, fmt.Errorf("connect to Kafka at %v: %w", s.Brokers(), err)
+	if m.client, err = sarama.NewClient(brokers, kafka.Config{Brokers: brokers, ClientID: "orderflow-bench"}.Sarama()); err != nil {
+		return nil, fmt.Errorf("connect to Kafka at %v: %w", brokers, err)
 	}
 	if m.admin, err = sarama.NewClusterAdminFromClient(m.client); err != nil {
 		return nil, err
 	}
-	for _, variable := range s.Env() {
-		if url, ok := strings.CutPrefix(variable, "POSTGRES_URL="); ok {
-			if m.wal, err = pgx.Connect(ctx, url); err != nil {
-				return nil, err
-			}
+	if postgres != "" {
+		if m.wal, err = pgx.Connect(ctx, postgres); err != nil {
+			return nil, err
 		}
 	}
 	return m, nil
@@ -99,6 +114,16 @@ func (m *meter) read(ctx context.Context) (r reading, err error) {
 	}
 	r.trees, err = measureTrees("/proc", m.roots, m.self)
 	return r, err
+}
+
+// cpu is what each component has used until now.
+func (m *meter) cpu() (map[string]time.Duration, error) {
+	trees, err := measureTrees("/proc", m.roots, m.self)
+	used := make(map[string]time.Duration, len(trees))
+	for name, u := range trees {
+		used[name] = u.cpu
+	}
+	return used, err
 }
 
 // topicBytes is the size of all replicas of all topics but Kafka's own, as brokers report it of their log folders.

@@ -19,6 +19,8 @@ type panel struct {
 	title, x, y string
 	places      []string
 	lines       []series
+	// kind is the same for panels with one scale.
+	kind string
 }
 
 // series is a line of a panel, with a value at each place.
@@ -30,20 +32,32 @@ type series struct {
 // SVG draws throughput against concurrency and latency against rate, as far as they were measured. The same report always
 // gives the same bytes.
 func (r Report) SVG() string {
-	closed, open, _ := r.split()
+	allClosed, _, allOpen, _ := r.split()
 	var panels []panel
-	if len(closed) > 0 {
-		p := panel{title: "Closed loop: throughput", x: "orders in flight", y: "orders ended per second"}
-		throughput := series{name: "orders/s", colour: "#1f77b4"}
-		for _, run := range closed {
-			p.places = append(p.places, run.Load.amount())
-			throughput.values = append(throughput.values, run.Figures.PerSecond)
+	for _, of := range []string{"", RivalOrchestrator} {
+		closed, open, who := only(allClosed, of), only(allOpen, of), ""
+		if of != "" {
+			who = of + ", "
 		}
-		p.lines = []series{throughput}
-		panels = append(panels, p, latencies("Closed loop: latency", "orders in flight", closed))
+		if len(closed) > 0 {
+			p := panel{title: title(who, "closed loop: throughput"), x: "orders in flight", y: "orders ended per second"}
+			throughput := series{name: "orders/s", colour: "#1f77b4"}
+			for _, run := range closed {
+				p.places = append(p.places, run.Load.amount())
+				throughput.values = append(throughput.values, run.Figures.PerSecond)
+			}
+			p.lines = []series{throughput}
+			panels = append(panels, p, latencies(title(who, "closed loop: latency"), "orders in flight", closed))
+		}
+		if len(open) > 0 {
+			panels = append(panels, latencies(title(who, "open loop: latency"), "orders due per second", open))
+		}
 	}
-	if len(open) > 0 {
-		panels = append(panels, latencies("Open loop: latency", "orders due per second", open))
+	// Those of one kind have one scale, or ours and a rival's could not be compared by eye.
+	tops := map[string]float64{}
+	for i, p := range panels {
+		panels[i].kind = p.y + p.x
+		tops[panels[i].kind] = max(tops[panels[i].kind], p.most())
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n",
@@ -51,11 +65,27 @@ func (r Report) SVG() string {
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/>`+"\n")
 	for i, p := range panels {
 		fmt.Fprintf(&b, `<g transform="translate(%d,0)">`+"\n", i*panelWidth)
-		p.draw(&b)
+		p.draw(&b, tops[p.kind])
 		b.WriteString("</g>\n")
 	}
 	b.WriteString("</svg>\n")
 	return b.String()
+}
+
+// title begins with a capital letter.
+func title(who, what string) string {
+	t := who + what
+	return strings.ToUpper(t[:1]) + t[1:]
+}
+
+// most is the largest value.
+func (p panel) most() (top float64) {
+	for _, l := range p.lines {
+		for _, v := range l.values {
+			top = max(top, v)
+		}
+	}
+	return top
 }
 
 func latencies(title, x string, runs []Result) panel {
@@ -72,14 +102,9 @@ func latencies(title, x string, runs []Result) panel {
 	return p
 }
 
-func (p panel) draw(b *strings.Builder) {
+// draw draws a vertical axis that reaches to top or a little above.
+func (p panel) draw(b *strings.Builder, top float64) {
 	const width, height = panelWidth - marginLeft - marginRight, panelHeight - marginTop - marginBottom
-	top := 0.0
-	for _, l := range p.lines {
-		for _, v := range l.values {
-			top = max(top, v)
-		}
-	}
 	step := niceStep(top / tickCount)
 	top = max(math.Ceil(top/step-1e-9), 1) * step
 	atX := func(i int) float64 { return marginLeft + width*(float64(i)+0.5)/float64(len(p.places)) }

@@ -23,28 +23,38 @@ func (r Report) Print(out io.Writer, style terminal.Style) {
 		r.Machine.Go, revision)
 	line("  %s stack: %s", r.Stack, strings.Join(r.Machine.Servers, "; "))
 	line("  %s of warm-up, then %s measured; seed %d", seconds(r.WarmupSeconds), seconds(r.WindowSeconds), r.Seed)
-	closed, open, failed := r.split()
+	closed, accept, open, failed := r.split()
 	table(out, style, "Closed loop: so many orders in flight", "in flight", closed)
+	table(out, style, "Accepting alone: over so many connections; orders/s are answers 202, ends come later", "connections", accept)
 	table(out, style, "Open loop: so many orders a second, latency from the instant that each was due", "due/s", open)
-	good := slices.Concat(closed, open)
-	if len(good) > 0 {
-		components(out, style, "CPU an order by component, ms", "%.3f", good, func(c Component) float64 { return c.CPUMillis }, true)
-		components(out, style, "Peak memory by component, MiB", "%.0f", good, func(c Component) float64 { return c.PeakMiB }, false)
+	r.printRatios(out, style)
+	good := slices.Concat(closed, accept, open)
+	for _, of := range []string{"", RivalOrchestrator} {
+		runs, suffix := only(good, of), ""
+		if of != "" {
+			suffix = " (" + of + ")"
+		}
+		if len(runs) > 0 {
+			components(out, style, "CPU an order by component, ms"+suffix, "%.3f", runs, func(c Component) float64 { return c.CPUMillis }, true)
+			components(out, style, "Peak memory by component, MiB"+suffix, "%.0f", runs, func(c Component) float64 { return c.PeakMiB }, false)
+		}
 	}
+	r.printConsumptions(out, style)
+	r.printOutboxes(out, style)
 	for _, run := range good {
 		if f := run.Figures; f.FirstError != "" {
-			line("\n  %s: %d errors, such as %s", run.Load, f.Errors, f.FirstError)
+			line("\n  %s: %d errors, such as %s", run.title(), f.Errors, f.FirstError)
 		}
 	}
 	for _, run := range failed {
-		line("\n%s", style.Bad(fmt.Sprintf("%s: no figures, because", run.Load)))
+		line("\n%s", style.Bad(fmt.Sprintf("%s: no figures, because", run.title())))
 		for _, wrong := range run.Wrong {
 			line("  ✗ %s", strings.ReplaceAll(wrong, "\n", "\n    "))
 		}
 	}
 	if r.OK && len(good) > 0 {
 		line("\n%s The last of them:", style.Good("The books balanced after every load."))
-		for _, says := range good[len(good)-1].Figures.Books {
+		for _, says := range r.Runs[len(r.Runs)-1].Figures.Books {
 			line("  %s", says)
 		}
 	}
@@ -53,18 +63,25 @@ func (r Report) Print(out io.Writer, style terminal.Style) {
 func seconds(s float64) string { return time.Duration(s * float64(time.Second)).String() }
 
 // split sorts the runs.
-func (r Report) split() (closed, open, failed []Result) {
+func (r Report) split() (closed, accept, open, failed []Result) {
 	for _, run := range r.Runs {
 		switch {
 		case run.Figures == nil:
 			failed = append(failed, run)
 		case run.Load.InFlight > 0:
 			closed = append(closed, run)
+		case run.Load.Accept > 0:
+			accept = append(accept, run)
 		default:
 			open = append(open, run)
 		}
 	}
-	return closed, open, failed
+	return closed, accept, open, failed
+}
+
+// only are the runs of a rival, or ours.
+func only(runs []Result, of string) []Result {
+	return slices.DeleteFunc(slices.Clone(runs), func(r Result) bool { return r.Of != of })
 }
 
 func table(out io.Writer, style terminal.Style, title, first string, runs []Result) {
@@ -80,7 +97,7 @@ func table(out io.Writer, style terminal.Style, title, first string, runs []Resu
 		if f.WALBytes != nil {
 			wal = fmt.Sprintf("%.0f", *f.WALBytes)
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.2f\t%s\t%.0f\t%.1f\t%d\t%d\t%.0f\t\n", run.Load.amount(), f.PerSecond,
+		_, _ = fmt.Fprintf(w, "  %s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.2f\t%s\t%.0f\t%.1f\t%d\t%d\t%.0f\t\n", run.row(), f.PerSecond,
 			f.EndToEnd.P50, f.EndToEnd.P90, f.EndToEnd.P99, f.EndToEnd.P999, f.Accept.P50, f.Accept.P99,
 			f.CPUMillis, wal, f.TopicBytes, f.SettleSeconds, f.Refused, f.Errors, f.OthersPercent)
 	}

@@ -1,8 +1,9 @@
 package bench
 
 import (
-	"fmt"
 	"strconv"
+	"strings"
+	"time"
 )
 
 // Report is what a benchmark found.
@@ -18,39 +19,65 @@ type Report struct {
 	WarmupSeconds float64  `json:"warmup_s"`
 	WindowSeconds float64  `json:"window_s"`
 	Runs          []Result `json:"runs"`
+	// Ratios hold our runs against the best of a rival's; Consumptions and Outboxes are of the rivals that take no orders.
+	Ratios       []Ratio       `json:"ratios,omitempty"`
+	Consumptions []Consumption `json:"subscribers,omitempty"`
+	Outboxes     []Outbox      `json:"outboxes,omitempty"`
 }
 
-// Load is what is put on the system: so many orders in flight, or so many a second, whichever is not zero.
+// Load is what is put on the system: so many orders in flight, so many a second, or as many as are accepted over so many
+// connections, whichever is not zero.
 type Load struct {
 	InFlight int     `json:"in_flight,omitempty"`
 	Rate     float64 `json:"rate_per_s,omitempty"`
+	Accept   int     `json:"accept_connections,omitempty"`
 }
 
 func (l Load) String() string {
-	if l.InFlight > 0 {
-		return fmt.Sprintf("%d in flight", l.InFlight)
+	switch {
+	case l.InFlight > 0:
+		return l.amount() + " in flight"
+	case l.Accept > 0:
+		return "accept " + l.amount()
+	default:
+		return l.amount() + "/s"
 	}
-	return l.amount() + "/s"
 }
 
 // amount is the number without what it is of.
 func (l Load) amount() string {
-	if l.InFlight > 0 {
-		return strconv.Itoa(l.InFlight)
+	if l.Rate > 0 {
+		return strconv.FormatFloat(l.Rate, 'f', -1, 64)
 	}
-	return strconv.FormatFloat(l.Rate, 'f', -1, 64)
+	return strconv.Itoa(l.InFlight + l.Accept)
+}
+
+// bounds are how long the load runs before its window, and how long that is.
+func (l Load) bounds(cfg Config) (warmup, window time.Duration) {
+	if l.Accept > 0 {
+		return acceptWarmup, acceptWindow
+	}
+	return cfg.Warmup, cfg.Window
 }
 
 // Result is one load and what came of it: figures, or what was wrong.
 type Result struct {
+	// Of is the rival that it was put on, empty for Orderflow.
+	Of      string   `json:"of,omitempty"`
 	Load    Load     `json:"load"`
 	Wrong   []string `json:"wrong,omitempty"`
 	Figures *Figures `json:"figures,omitempty"`
 }
 
+// title names the load and its rival.
+func (r Result) title() string { return strings.TrimSpace(r.Of + " " + r.Load.String()) }
+
+// row is the title without what the number is of.
+func (r Result) row() string { return strings.TrimSpace(r.Of + " " + r.Load.amount()) }
+
 // Figures are of a load after which the books balanced.
 type Figures struct {
-	// PerSecond is how many orders ended in the window, a second.
+	// PerSecond is how many orders ended in the window, a second; of an accepting load, how many were accepted in it.
 	PerSecond float64 `json:"orders_per_s"`
 	// EndToEnd is from the instant that an order was due until its end was read from Kafka, Accept until its request was
 	// answered with 202. Both are of the orders that were due in the window and taken.

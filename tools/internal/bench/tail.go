@@ -12,7 +12,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/kafka"
 )
 
-// tail reads the topics of ends as they come, in no group.
+// tail reads topics as they come, in no group.
 type tail struct {
 	client     sarama.Client
 	consumer   sarama.Consumer
@@ -20,8 +20,15 @@ type tail struct {
 	readers    sync.WaitGroup
 }
 
-// follow hands every end from now on to the tracker.
-func follow(brokers []string, t *tracker) (_ *tail, err error) {
+// followEnds hands every end from now on to the tracker.
+func followEnds(brokers []string, t *tracker) (*tail, error) {
+	return follow(brokers, []string{events.TopicOrderConfirmed, events.TopicOrderCancelled}, func(m *sarama.ConsumerMessage) {
+		t.ended(string(m.Key), end{at: time.Now(), confirmed: m.Topic == events.TopicOrderConfirmed})
+	})
+}
+
+// follow hands every record of the topics from now on to fn, from several goroutines.
+func follow(brokers, topics []string, fn func(*sarama.ConsumerMessage)) (_ *tail, err error) {
 	cfg := kafka.Config{Brokers: brokers, ClientID: "orderflow-bench"}.Sarama()
 	client, err := sarama.NewClient(brokers, cfg)
 	if err != nil {
@@ -36,7 +43,7 @@ func follow(brokers []string, t *tracker) (_ *tail, err error) {
 	if l.consumer, err = sarama.NewConsumerFromClient(client); err != nil {
 		return nil, err
 	}
-	for _, topic := range []string{events.TopicOrderConfirmed, events.TopicOrderCancelled} {
+	for _, topic := range topics {
 		partitions, err := client.Partitions(topic)
 		if err != nil {
 			return nil, fmt.Errorf("partitions of %s: %w", topic, err)
@@ -49,7 +56,7 @@ func follow(brokers []string, t *tracker) (_ *tail, err error) {
 			l.partitions = append(l.partitions, pc)
 			l.readers.Go(func() {
 				for m := range pc.Messages() {
-					t.ended(string(m.Key), end{at: time.Now(), confirmed: topic == events.TopicOrderConfirmed})
+					fn(m)
 				}
 			})
 		}

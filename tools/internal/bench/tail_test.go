@@ -43,7 +43,7 @@ func TestEndsAreReadFromKafka(t *testing.T) {
 	before, err := m.read(t.Context())
 	require.NoError(t, err)
 	ends := newTracker()
-	l, err := follow(dev.Brokers(), ends)
+	l, err := followEnds(dev.Brokers(), ends)
 	require.NoError(t, err)
 	began := time.Now()
 	confirmed, _ := ends.await("a")

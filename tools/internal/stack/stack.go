@@ -222,10 +222,10 @@ func (s *Stack) Env() []string {
 	return env
 }
 
-// Stop stops the services as they stop in production, then the servers. What has not stopped in time, or when ctx
-// ends, is killed and named in the error. It may be called more than once.
-func (s *Stack) Stop(ctx context.Context) error {
-	errs := make([]error, len(s.opts.Services)+2)
+// StopServices stops the services for good, as they stop in production, and leaves the servers up. What has not stopped in
+// time, or when ctx ends, is killed and named in the error. It may be called more than once.
+func (s *Stack) StopServices(ctx context.Context) error {
+	errs := make([]error, len(s.opts.Services))
 	var wg sync.WaitGroup
 	for i, name := range s.opts.Services {
 		if p, ok := s.services[name]; ok {
@@ -234,14 +234,20 @@ func (s *Stack) Stop(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.http.CloseIdleConnections()
+	return errors.Join(errs...)
+}
+
+// Stop is StopServices, and stops the servers after that.
+func (s *Stack) Stop(ctx context.Context) error {
+	err := s.StopServices(ctx)
 	if s.servers != nil {
-		errs[len(errs)-2] = s.servers.Stop(ctx)
+		err = errors.Join(err, s.servers.Stop(ctx))
 	}
 	if s.lock != nil {
-		errs[len(errs)-1] = release(s.lock)
+		err = errors.Join(err, release(s.lock))
 		s.lock = nil
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 func (s *Stack) report(name, state, log string) {
