@@ -24,17 +24,14 @@ type batcher struct {
 	limit int
 }
 
-// member is a message on its way to its commit. Its goroutine waits in commit; it alone calls the handler, so that a
-// panic, or the goroutine's end, is where it would be without a batch.
+// member is a message on its way to its commit. Its goroutine waits in commit, while its handler is called on that of the
+// batch: hundreds of goroutines need no stack for it.
 type member struct {
 	ctx          context.Context
 	event        event.Event
 	mark, letter string
 	effect       HandlerFunc
 
-	// turns lends the shared transaction, for one call of the handler; taken is what came of it.
-	turns chan *outbox.Tx
-	taken chan error
 	// decided ends the wait; it has room, for a member that has gone.
 	decided chan decision
 
@@ -56,8 +53,9 @@ type decision struct {
 	next bool
 }
 
-// errGone is that of a handler that did not return: the message's own goroutine deals with it.
-var errGone = errors.New("the handler panicked or ended its goroutine")
+// errPanic is that of a handler that panicked in a batch: it is called again on the message's own goroutine, where it may
+// do so as it would without a batch.
+var errPanic = errors.New("the handler panicked")
 
 type aloneKey struct{}
 
@@ -77,12 +75,12 @@ func (c *Consumer) commit(m *member) error {
 	if c.cfg.BatchMax == 1 || c.deps.Guarantee == kafka.AtMostOnce {
 		return c.alone(m, true)
 	}
-	m.turns, m.taken, m.decided = make(chan *outbox.Tx), make(chan error, 1), make(chan decision, 1)
+	m.decided = make(chan decision, 1)
 	if c.batcher.join(m) {
 		defer c.next()
 		return c.alone(m, true)
 	}
-	d := c.await(m)
+	d := <-m.decided
 	if d.next {
 		defer c.next()
 	}
@@ -92,40 +90,22 @@ func (c *Consumer) commit(m *member) error {
 	return d.err
 }
 
-// await has the message's turns in shared transactions, until it is decided what becomes of it.
-func (c *Consumer) await(m *member) decision {
-	for {
-		select {
-		case tx := <-m.turns:
-			c.take(tx, m)
-		case d := <-m.decided:
-			return d
-		}
-	}
-}
-
 // alone runs a transaction for one message.
 func (c *Consumer) alone(m *member, ahead bool) error {
 	return c.transact(m.ctx, []*member{m}, ahead, func(ctx context.Context, tx *outbox.Tx, m *member) error { return c.apply(ctx, tx, m) })
 }
 
-// take has the message's turn in the shared transaction, on its own goroutine and under its own context: cause, span
-// and log fields are its own.
-func (c *Consumer) take(tx *outbox.Tx, m *member) {
-	err := errGone
-	defer func() { m.taken <- err }()
-	err = c.apply(tx.Within(m.ctx), tx, m)
-}
-
-// turn lends tx to m and waits until it is done with it.
-func (m *member) turn(tx *outbox.Tx) error {
+// turn has m's handler called in the shared transaction, under m's own context: cause, span and log fields are its own.
+func (c *Consumer) turn(tx *outbox.Tx, m *member) (err error) {
 	if err := m.ctx.Err(); err != nil {
 		return err
 	}
-	m.turns <- tx
-	err := <-m.taken
-	m.out = errors.Is(err, errGone)
-	return err
+	defer func() {
+		if recover() != nil {
+			err = errPanic
+		}
+	}()
+	return c.apply(tx.Within(m.ctx), tx, m)
 }
 
 // join reports whether nothing was under way: m is then, and calls next when it is through. Otherwise m waits.
@@ -206,9 +186,10 @@ func (c *Consumer) run(batch []*member) {
 		if r := recover(); r != nil { // a hook after the commit, no handler: those are not called here
 			c.deps.Logger.Error("a hook after a batch's commit panicked", "group", c.deps.Group, "panic", r)
 		}
+		// Also when a handler ended this goroutine: nothing was committed then.
 		for _, m := range batch {
 			if !m.out {
-				m.decided <- decision{err: m.failed, alone: !committed}
+				m.decided <- decision{err: m.failed, alone: !committed || errors.Is(m.failed, errPanic)}
 			}
 		}
 	}()
@@ -221,21 +202,21 @@ func (c *Consumer) run(batch []*member) {
 
 	var failed *member
 	err := c.transact(ctx, batch, true, func(_ context.Context, tx *outbox.Tx, m *member) error {
-		err := m.turn(tx)
+		err := c.turn(tx, m)
 		if err != nil {
 			failed = m
 		}
 		return err
 	})
 	if err != nil && !database.IsConflict(err) && (failed != nil || fault.KindOf(err) != fault.Unavailable) {
-		if failed != nil && !failed.out {
+		if failed != nil {
 			failed.out = true
 			failed.decided <- decision{alone: true}
 		}
 		c.deps.Logger.Debug("a batch is run again without what failed in it", "group", c.deps.Group, "messages", len(batch), "error", err)
 		c.metrics.batchReruns.WithLabelValues("savepoints").Inc()
 		err = c.transact(ctx, besides(batch, failed), false, func(ctx context.Context, tx *outbox.Tx, m *member) error {
-			undone, err := tx.Savepoint(ctx, func() error { return m.turn(tx) })
+			undone, err := tx.Savepoint(ctx, func() error { return c.turn(tx, m) })
 			if err == nil && database.IsConflict(undone) {
 				return undone // it may have waited long for a lock: not for each of them
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 
 	"github.com/orderflow/orderflow/pkg/observe"
@@ -113,6 +114,20 @@ func TestTraceIDsTravelWithoutACollector(t *testing.T) {
 	carrier := propagation.MapCarrier{}
 	observe.Propagator().Inject(ctx, carrier)
 	require.Contains(t, carrier["traceparent"], span.SpanContext().TraceID().String())
+
+	_, child := tracer.Tracer("t").Start(ctx, "child")
+	require.Equal(t, span.SpanContext().TraceID(), child.SpanContext().TraceID())
+	require.NotEqual(t, span.SpanContext().SpanID(), child.SpanContext().SpanID())
+	_, root := tracer.Tracer("t").Start(ctx, "root", trace.WithNewRoot())
+	require.NotEqual(t, span.SpanContext().TraceID(), root.SpanContext().TraceID())
+	unsampled := observe.Propagator().Extract(t.Context(), propagation.MapCarrier{
+		"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", "tracestate": "a=b",
+	})
+	_, span = tracer.Tracer("t").Start(unsampled, "s")
+	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", span.SpanContext().TraceID().String())
+	require.False(t, span.SpanContext().IsSampled(), "its caller's decision")
+	require.Equal(t, "a=b", span.SpanContext().TraceState().String())
+	require.False(t, span.IsRecording())
 	require.NoError(t, tracer.Shutdown(t.Context()))
 }
 

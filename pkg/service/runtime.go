@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/httpapi"
@@ -28,7 +27,7 @@ type Runtime struct {
 	Name     string
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
-	Tracer   *sdktrace.TracerProvider
+	Tracer   observe.TracerProvider
 	// Addr is where HTTP is served, with the port that was taken.
 	Addr net.Addr
 
