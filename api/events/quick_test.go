@@ -209,14 +209,14 @@ func (a *author) garble() {
 
 func TestWhatIsAcceptedQuicklyIsValid(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64() //nolint:gosec // Of a test.
+	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for i, m := range events.All() {
 		t.Run(m.Type, func(t *testing.T) {
 			t.Parallel()
 			quick, err := events.Quick(m.Type)
 			require.NoError(t, err)
-			random := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // Of a test.
+			random := rand.New(rand.NewPCG(seed, uint64(i)))
 			var accepted, refused, undecided int
 			for range 600 {
 				a := &author{Rand: random, wrong: pick(&author{Rand: random}, 0, 0, 0.005, 0.02, 0.1)}
@@ -254,7 +254,7 @@ func FuzzWhatIsAcceptedQuicklyIsValid(f *testing.F) {
 	}
 	all := events.All()
 	f.Fuzz(func(t *testing.T, i int, data []byte) {
-		typ := all[uint(i)%uint(len(all))].Type //nolint:gosec // Any number will do.
+		typ := all[uint(i)%uint(len(all))].Type
 		quick, err := events.Quick(typ)
 		require.NoError(t, err)
 		if quick.Accepts(data) {

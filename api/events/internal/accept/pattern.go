@@ -47,7 +47,7 @@ func newPattern(re *regexp.Regexp) *pattern {
 		name := fmt.Sprint(set)
 		i, ok := known[name]
 		if !ok {
-			i = uint8(len(sets)) //nolint:gosec // The loop below ends before there are more than 256.
+			i = uint8(len(sets)) // At most 255, as the loop below sees to.
 			known[name] = i
 			sets = append(sets, set)
 			p.steps = append(p.steps, [utf8.RuneSelf]uint8{})
@@ -55,7 +55,7 @@ func newPattern(re *regexp.Regexp) *pattern {
 		}
 		return i
 	}
-	state(follow(prog, nil, uint32(prog.Start))) //nolint:gosec // An index of instructions.
+	state(follow(prog, nil, uint32(prog.Start)))
 	for i := 1; i < len(sets); i++ {
 		var before []uint32
 		for c := range rune(utf8.RuneSelf) {
