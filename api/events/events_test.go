@@ -23,7 +23,7 @@ type sample struct {
 	Data json.RawMessage `json:"data"`
 }
 
-func samples(t *testing.T, validity, typ string) []sample {
+func samples(t testing.TB, validity, typ string) []sample {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", validity, typ+".json"))
 	require.NoError(t, err)
