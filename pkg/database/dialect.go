@@ -182,7 +182,7 @@ func (d Dialect) InInts(values []int64) (text string, args []any) {
 }
 
 // Columns returns rows, column by column, all of one length, for an INSERT or a WITH, and its arguments; no others may
-// precede them. They are inserted in their order. On PostgreSQL the text is the same for any number of rows: each connection
+// precede them, neither among the arguments nor in the text. They are inserted in their order. On PostgreSQL the text is the same for any number of rows: each connection
 // keeps what it has prepared, on both ends, and hundreds of texts of hundreds of rows would be a lot to keep.
 func (d Dialect) Columns(columns ...Column) (text string, args []any) {
 	if d == Postgres {

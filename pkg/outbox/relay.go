@@ -73,6 +73,7 @@ type Relay struct {
 	horizon horizon
 	settled time.Time // when horizon.settle was last asked
 	poll    time.Duration
+	woken   bool    // by a commit, since it last looked
 	sent    []int64 // acknowledged rows whose deletion is outstanding
 	paused  pauses
 	broken  bool // the sender has broken its promise, and the log says so
@@ -179,6 +180,7 @@ func (r *Relay) rest(ctx context.Context, p pace) {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-wake:
+		r.woken = true
 	}
 }
 
@@ -196,9 +198,12 @@ func (r *Relay) round(ctx, work context.Context) (pace, error) {
 	}
 	select {
 	case <-r.wake: // what it tells of is read now
+		r.woken = true
 	default:
 	}
 	b, err := r.next(ctx)
+	announced := r.woken
+	r.woken = false
 	if err != nil {
 		return pace{}, err
 	}
@@ -210,7 +215,9 @@ func (r *Relay) round(ctx, work context.Context) (pace, error) {
 			return pace{}, err
 		}
 		sent = r.settle(ctx, &b, errs)
-		r.poll = quickPoll
+		if !announced {
+			r.poll = quickPoll
+		}
 	}
 	r.horizon.advance(b.end)
 	for _, seq := range b.freed {

@@ -57,9 +57,11 @@ func rowsFrom(ctx context.Context, db *database.DB, from int64, f filter, limit,
 // the rows in order, no farther than to the limit; an anti join would sort them all.
 func (f filter) query(d database.Dialect, from int64, limit int) (text string, args []any) {
 	var conditions []string
+	with := ""
 	if len(f.paused.lanes) > 0 {
 		text, args = d.Columns(f.paused.columns()...)
-		conditions = append(conditions, `(topic, aggregateid) NOT IN (`+text+`)`)
+		with = `WITH paused AS (` + text + `) ` // in front, as Columns wants it
+		conditions = append(conditions, `(topic, aggregateid) NOT IN (SELECT * FROM paused)`)
 	}
 	arg := func(value any) string {
 		args = append(args, value)
@@ -68,7 +70,7 @@ func (f filter) query(d database.Dialect, from int64, limit int) (text string, a
 	if f.shards != nil {
 		conditions = append(conditions, shardOf+` = ANY(`+arg(f.shards)+`::bigint[])`)
 	}
-	return `SELECT ` + columns + ` FROM (SELECT * FROM outbox WHERE seq >= ` + arg(from) + ` ORDER BY seq LIMIT ` + arg(window) + `) AS oldest
+	return with + `SELECT ` + columns + ` FROM (SELECT * FROM outbox WHERE seq >= ` + arg(from) + ` ORDER BY seq LIMIT ` + arg(window) + `) AS oldest
 		WHERE ` + strings.Join(conditions, ` AND `) + ` ORDER BY seq LIMIT ` + arg(limit), args
 }
 

@@ -88,12 +88,14 @@ func (p *deliveries) Flush(ctx context.Context, tx *database.Tx) error {
 			column(func(w written) string { return string(w.State) }), database.Ints(attempts),
 			column(func(w written) string { return w.LastError }), database.Times(at), database.Times(at),
 		)
-		_, err := tx.ExecContext(ctx, `INSERT INTO deliveries (channel, notification_id, state, attempts, last_error, created_at, updated_at) `+values+`
+		err := tx.Later(ctx, database.Statement{Query: `INSERT INTO deliveries (channel, notification_id, state, attempts, last_error, created_at, updated_at) `+values+`
 			ON CONFLICT (channel, notification_id) DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
 				last_error = excluded.last_error, updated_at = excluded.updated_at
-			WHERE deliveries.state <> 'delivered'`, args...)
-		if err != nil {
+			WHERE deliveries.state <> 'delivered'`, Args: args, Failed: func(err error) error {
 			return fmt.Errorf("write %d deliveries: %w", len(chunk), database.Classify(err))
+		}})
+		if err != nil {
+			return err
 		}
 	}
 	clear(p.rows)
