@@ -105,8 +105,8 @@ func (s *sums[K]) flush(ctx context.Context, tx *database.Tx) error {
 		}
 		values, args := tx.Dialect().Columns(columns...)
 		key := strings.Join(s.by, ", ")
-		err := tx.Later(ctx, database.Statement{Query: `INSERT INTO `+s.table+` (`+key+`, `+strings.Join(s.of, ", ")+`) `+values+`
-			ON CONFLICT (`+key+`) DO UPDATE SET `+strings.Join(add, ", "), Args: args, Failed: func(err error) error {
+		err := tx.Later(ctx, database.Statement{Query: `INSERT INTO ` + s.table + ` (` + key + `, ` + strings.Join(s.of, ", ") + `) ` + values + `
+			ON CONFLICT (` + key + `) DO UPDATE SET ` + strings.Join(add, ", "), Args: args, Failed: func(err error) error {
 			return fmt.Errorf("add to %s: %w", s.table, database.Classify(err))
 		}})
 		if err != nil {

@@ -88,7 +88,7 @@ func (p *deliveries) Flush(ctx context.Context, tx *database.Tx) error {
 			column(func(w written) string { return string(w.State) }), database.Ints(attempts),
 			column(func(w written) string { return w.LastError }), database.Times(at), database.Times(at),
 		)
-		err := tx.Later(ctx, database.Statement{Query: `INSERT INTO deliveries (channel, notification_id, state, attempts, last_error, created_at, updated_at) `+values+`
+		err := tx.Later(ctx, database.Statement{Query: `INSERT INTO deliveries (channel, notification_id, state, attempts, last_error, created_at, updated_at) ` + values + `
 			ON CONFLICT (channel, notification_id) DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
 				last_error = excluded.last_error, updated_at = excluded.updated_at
 			WHERE deliveries.state <> 'delivered'`, Args: args, Failed: func(err error) error {
