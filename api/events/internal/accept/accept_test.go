@@ -174,6 +174,9 @@ func TestPatternsAreTheLibrarys(t *testing.T) {
 				same(strings.Repeat(string(letter), length))
 			}
 		}
+		for _, text := range []string{"ab", "abA", "abbA", "bbbbAA", "aabbaab"} { // what chance may not make
+			same(text)
+		}
 		for range 3000 {
 			some := []rune{letters[random.IntN(len(letters))], letters[random.IntN(len(letters))], letters[random.IntN(5)]}
 			text := make([]rune, random.IntN(8))
