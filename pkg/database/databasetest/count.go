@@ -2,6 +2,7 @@ package databasetest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"io"
@@ -78,7 +79,8 @@ func carry(ctx context.Context, client net.Conn, address string, statements *ato
 		if _, err := io.ReadFull(from, message); err != nil {
 			return
 		}
-		if begun && (message[0] == 'Q' || message[0] == 'E') { // a query, or the execution of a prepared one
+		// A query, or the execution of a prepared one; but for what the driver asks of a connection that was idle.
+		if begun && (message[0] == 'E' || message[0] == 'Q' && !bytes.HasPrefix(message[5:], []byte("-- ping"))) {
 			statements.Add(1)
 		}
 		if !begun {
