@@ -49,7 +49,7 @@ type result struct {
 }
 
 // call makes a call and returns once it is in a batch or waits.
-func (s *scene) call(t *testing.T, ctx context.Context, in int) chan result {
+func (s *scene) call(ctx context.Context, t *testing.T, in int) chan result {
 	t.Helper()
 	before := s.seen()
 	done := make(chan result, 1)
@@ -79,7 +79,7 @@ func TestBatches(t *testing.T) {
 	s := newScene(2, 0)
 	var all []chan result
 	for i := range 4 {
-		all = append(all, s.call(t, t.Context(), i))
+		all = append(all, s.call(t.Context(), t, i))
 	}
 	for range 3 {
 		s.through <- fine
@@ -101,8 +101,8 @@ func TestErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(8, 0)
-			first := s.call(t, t.Context(), 0)
-			second, third := s.call(t, t.Context(), 1), s.call(t, t.Context(), 2)
+			first := s.call(t.Context(), t, 0)
+			second, third := s.call(t.Context(), t, 1), s.call(t.Context(), t, 2)
 			s.through <- fine
 			require.NoError(t, (<-first).err)
 			s.through <- func(calls []*call) error {
@@ -111,7 +111,7 @@ func TestErrors(t *testing.T) {
 			}
 			require.ErrorIs(t, (<-second).err, own)
 			require.ErrorContains(t, (<-third).err, map[string]string{"error": "shared", "panic": "panic: oh", "goexit": "goroutine"}[name])
-			again := s.call(t, t.Context(), 3)
+			again := s.call(t.Context(), t, 3)
 			s.through <- fine
 			require.NoError(t, (<-again).err)
 		})
@@ -122,9 +122,9 @@ func TestErrors(t *testing.T) {
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	s := newScene(8, 2)
-	first := s.call(t, t.Context(), 0)
+	first := s.call(t.Context(), t, 0)
 	ctx, cancel := context.WithCancel(t.Context())
-	second, third := s.call(t, ctx, 1), s.call(t, t.Context(), 2)
+	second, third := s.call(ctx, t, 1), s.call(t.Context(), t, 2)
 	_, err := s.group.Do(t.Context(), 3)
 	require.ErrorIs(t, err, coalesce.ErrFull)
 	cancel()

@@ -15,6 +15,20 @@ func later(ctx context.Context, tx *database.Tx, name string, n int) error {
 	return tx.Later(ctx, database.Statement{Query: `INSERT INTO things (name, n) VALUES ($1, $2)`, Args: []any{name, n}})
 }
 
+func names(ctx context.Context, t *testing.T, tx *database.Tx) (names []string) {
+	t.Helper()
+	rows, err := tx.QueryContext(ctx, `SELECT name FROM things WHERE name <> 'seed' ORDER BY name`)
+	require.NoError(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		require.NoError(t, rows.Scan(&name))
+		names = append(names, name)
+	}
+	require.NoError(t, rows.Err())
+	return names
+}
+
 // What is given to Later is executed in its order: before the next statement, by Wait, and by the commit.
 func TestLater(t *testing.T) {
 	t.Parallel()
@@ -28,16 +42,7 @@ func TestLater(t *testing.T) {
 			require.NoError(t, later(ctx, tx, "a", 1))
 			require.Equal(t, 1, sum(), "before a row is read")
 			require.NoError(t, later(ctx, tx, "b", 2))
-			rows, err := tx.QueryContext(ctx, `SELECT name FROM things WHERE name <> 'seed' ORDER BY name`)
-			require.NoError(t, err)
-			var names []string
-			for rows.Next() {
-				var name string
-				require.NoError(t, rows.Scan(&name))
-				names = append(names, name)
-			}
-			require.NoError(t, errors.Join(rows.Err(), rows.Close()))
-			require.Equal(t, []string{"a", "b"}, names)
+			require.Equal(t, []string{"a", "b"}, names(ctx, t, tx), "before rows are")
 
 			require.NoError(t, tx.Later(ctx, database.Statement{Query: `UPDATE things SET n = n + 10 WHERE name <> 'seed'`}))
 			var read []int

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -158,73 +157,6 @@ func TestOneMemberForAllTopics(t *testing.T) {
 	require.ErrorContains(t, err, "already")
 	_, err = s.Subscribe(context.Background(), "four")
 	require.ErrorContains(t, err, "not among")
-}
-
-// A full partition must not hide that it is taken away, and must not hold up another.
-func TestFullPartition(t *testing.T) {
-	t.Parallel()
-	_, cfg := broker(t, 1, "full", "other")
-	var batch []event.Addressed
-	for n := range 5000 {
-		a := addressed("full", "k", n)
-		a.Event.Data = []byte(`"` + strings.Repeat("x", 500) + `"`)
-		batch = append(batch, a)
-	}
-	p := publisher(t, cfg)
-	send(t, p, batch...)
-	s := subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"full", "other"}, MaxInFlight: 2, DrainTimeout: time.Millisecond})
-	full, other := subscribe(t, s, "full"), subscribe(t, s, "other")
-	require.Equal(t, "k-0", receive(t, full).UUID) // and is not answered
-	for n := range 50 {
-		send(t, p, addressed("other", "k", n))
-		m := receive(t, other)
-		require.Equal(t, fmt.Sprintf("k-%d", n), m.UUID)
-		m.Ack()
-	}
-	require.NoError(t, s.Close())
-
-	// Everything of the full partition comes, in order, through its pauses.
-	s = subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"full"}, MaxInFlight: 2, Group: "fresh"})
-	full = subscribe(t, s, "full")
-	for n := range 5000 {
-		m := receive(t, full)
-		require.Equal(t, fmt.Sprintf("k-%d", n), m.UUID)
-		m.Ack()
-	}
-}
-
-// Messages in hand have a bound in bytes too: the next waits until there is room, and a larger one comes alone.
-func TestBytesInHandAreBounded(t *testing.T) {
-	t.Parallel()
-	_, cfg := broker(t, 1, "topic")
-	p := publisher(t, cfg)
-	for n, size := range []int{100, 100, 1500, 100, 100} {
-		a := addressed("topic", fmt.Sprint(n), 0)
-		a.Event.Data = []byte(`"` + strings.Repeat("x", size) + `"`)
-		send(t, p, a)
-	}
-	messages := subscribe(t, subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}, MaxInFlightBytes: 1000}), "topic")
-	got := map[string]*message.Message{}
-	take := func(n int) {
-		for range n {
-			m := receive(t, messages)
-			got[m.UUID] = m
-		}
-	}
-	take(2)
-	require.Contains(t, got, "0-0")
-	require.Contains(t, got, "1-0")
-	nothing(t, messages)
-	got["1-0"].Ack() // which does not move the offset
-	nothing(t, messages)
-	got["0-0"].Ack()
-	take(1)
-	require.Contains(t, got, "2-0", "larger than the bound")
-	nothing(t, messages)
-	got["2-0"].Ack()
-	take(2)
-	got["3-0"].Ack()
-	got["4-0"].Ack()
 }
 
 // Members come and go under load: nothing is lost, and one key's messages are never handled at the same time.
