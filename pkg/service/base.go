@@ -22,6 +22,7 @@ type Base struct {
 	LogLevel        slog.Level     `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
 	LogFormat       observe.Format `env:"LOG_FORMAT" envDefault:"json" desc:"json or text"`
 	OTLPEndpoint    string         `env:"OTEL_EXPORTER_OTLP_ENDPOINT" desc:"base URL of an OTLP/HTTP collector; empty exports no spans"`
+	PprofAddr       string         `env:"PPROF_ADDR" desc:"127.0.0.1:port to serve Go's profiles at (/debug/pprof/), for this machine alone; empty serves none"`
 	DrainDelay      time.Duration  `env:"DRAIN_DELAY" envDefault:"0s" desc:"how long to be unready before taking nothing new, 0s to 1m"`
 	ShutdownTimeout time.Duration  `env:"SHUTDOWN_TIMEOUT" envDefault:"25s" desc:"how long a graceful stop may take in all, 1s to 10m"`
 }
@@ -51,6 +52,9 @@ func (b Base) Validate() []error {
 	}
 	if b.OTLPEndpoint != "" && !urlOf(b.OTLPEndpoint, "http", "https") {
 		wrong("OTEL_EXPORTER_OTLP_ENDPOINT is %q, must be http://host:port or https://host:port", shown(b.OTLPEndpoint))
+	}
+	if b.PprofAddr != "" && !loopback(b.PprofAddr) {
+		wrong("PPROF_ADDR is %q, must be 127.0.0.1:port, [::1]:port or localhost:port", b.PprofAddr)
 	}
 	if b.DrainDelay < 0 || b.DrainDelay > time.Minute {
 		wrong("DRAIN_DELAY is %s, must be from 0s to 1m", b.DrainDelay)

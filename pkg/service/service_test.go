@@ -160,7 +160,7 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	code := service.Run(t.Context(), "shop", service.Process{
 		Environ: []string{
 			"ATTEMPTS=many", "WAIT=5", "HTTP_ADDR=nowhere", "KAFKA_BROKERS=a:9092,b", "FLOOR=0", "LOG_LEVEL=loud", "LOG_FORMAT=xml",
-			"REDIS_URL=http://me:hunter2@x", "SHUTDOWN_TIMEOUT=1ms",
+			"REDIS_URL=http://me:hunter2@x", "SHUTDOWN_TIMEOUT=1ms", "PPROF_ADDR=:6060",
 		},
 		Stdout: io.Discard, Stderr: &out,
 	}, func(context.Context, config, *service.Runtime) error { return nil })
@@ -176,6 +176,7 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 		`LOG_FORMAT is "xml", must be json or text`,
 		`REDIS_URL is "http://me:***@x", must be redis://[:password@]host:port[/db]`,
 		`SHUTDOWN_TIMEOUT is 1ms, must be from 1s to 10m`,
+		`PPROF_ADDR is ":6060", must be 127.0.0.1:port, [::1]:port or localhost:port`,
 	} {
 		require.Equal(t, 1, strings.Count(out.String(), line), "%s\nin\n%s", line, out.String())
 	}

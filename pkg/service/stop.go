@@ -40,6 +40,11 @@ func serve(ctx context.Context, name string, base Base, logger *slog.Logger, p P
 		}
 		return nil
 	})
+	if base.PprofAddr != "" {
+		if err := rt.profiles(ctx, base.PprofAddr); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
 	server := httpapi.NewServer(rt.handler(), logger)
 	httpDone := make(chan struct{})
 	go func() {
