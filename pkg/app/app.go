@@ -25,6 +25,7 @@ import (
 type Config struct {
 	consumer.Config
 	MaxInFlight          int           `env:"CONSUMER_MAX_IN_FLIGHT" envDefault:"256" desc:"most messages of one partition at work at a time, 1 to 10000"`
+	MaxInFlightTotal     int           `env:"CONSUMER_MAX_IN_FLIGHT_TOTAL" envDefault:"2048" desc:"most messages of all partitions at work at a time, beside 32 of each, 1 to 100000"`
 	MaxInFlightBytes     int           `env:"CONSUMER_MAX_IN_FLIGHT_BYTES" envDefault:"2097152" desc:"most bytes of these messages together, 1024 to 1073741824; one message may be larger"`
 	RequestBatchMax      int           `env:"REQUEST_BATCH_MAX" envDefault:"256" desc:"most requests with an Idempotency-Key that share one transaction, of those that wait at that moment, 1 to 1024"`
 	RequestWaitingMax    int           `env:"REQUEST_WAITING_MAX" envDefault:"1024" desc:"most requests that wait for that transaction; the next one gets a 503, 1 to 100000"`
@@ -47,6 +48,7 @@ func (c Config) Validate() []error {
 		is, from, upTo int
 	}{
 		{"CONSUMER_MAX_IN_FLIGHT", c.MaxInFlight, 1, 10_000}, {"CONSUMER_MAX_IN_FLIGHT_BYTES", c.MaxInFlightBytes, 1 << 10, 1 << 30},
+		{"CONSUMER_MAX_IN_FLIGHT_TOTAL", c.MaxInFlightTotal, 1, 100_000},
 		{"REQUEST_BATCH_MAX", c.RequestBatchMax, 1, 1024}, {"REQUEST_WAITING_MAX", c.RequestWaitingMax, 1, 100_000},
 		{"REQUESTS_MAX", c.RequestsMax, 1, 100_000},
 	} {
@@ -231,7 +233,7 @@ func (a *App) Start(ctx context.Context) error {
 
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Config: a.Kafka, Group: a.Group, Topics: a.Consumer.Topics(), Guarantee: a.Consumer.Guarantee(), InstanceID: a.cfg.InstanceID,
-		MaxInFlight: a.cfg.MaxInFlight, MaxInFlightBytes: a.cfg.MaxInFlightBytes,
+		MaxInFlight: a.cfg.MaxInFlight, MaxInFlightTotal: a.cfg.MaxInFlightTotal, MaxInFlightBytes: a.cfg.MaxInFlightBytes,
 	}, rt.Logger)
 	if err != nil {
 		return err

@@ -79,3 +79,51 @@ func TestBytesInHandAreBounded(t *testing.T) {
 	got["3-0"].Ack()
 	got["4-0"].Ack()
 }
+
+// Partitions share a bound beyond the first messages of each: those that are stuck leave the others theirs.
+func TestInFlightOfAllPartitionsIsBounded(t *testing.T) {
+	t.Parallel()
+	const own, total = 32, 10
+	_, cfg := broker(t, 1, "stuck", "other")
+	p := publisher(t, cfg)
+	fill := func(topic string) {
+		var batch []event.Addressed
+		for n := range 100 {
+			batch = append(batch, addressed(topic, fmt.Sprint("k", n), 0))
+		}
+		send(t, p, batch...)
+	}
+	s := subscriber(t, kafka.SubscriberConfig{Config: cfg, Topics: []string{"stuck", "other"}, MaxInFlightTotal: total, DrainTimeout: time.Millisecond})
+	stuck, other := subscribe(t, s, "stuck"), subscribe(t, s, "other")
+	fill("stuck")
+	var hand []*message.Message
+	for range own + total {
+		hand = append(hand, receive(t, stuck))
+	}
+	nothing(t, stuck)
+	fill("other")
+	var others []*message.Message
+	for range own {
+		others = append(others, receive(t, other))
+	}
+	nothing(t, other)
+	others[0].Ack()
+	others = append(others, receive(t, other)) // its own place
+	hand[own].Ack()                            // a shared one, or one of its own
+	got := len(others)
+	select {
+	case m := <-stuck:
+		m.Ack()
+	case m := <-other:
+		m.Ack()
+		got++
+	case <-time.After(10 * time.Second):
+		t.Fatal("the place is nobody's")
+	}
+	for _, m := range others[1:] {
+		m.Ack()
+	}
+	for range 100 - got {
+		receive(t, other).Ack()
+	}
+}

@@ -51,11 +51,12 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 				}
 			},
 		},
-		slots: make(chan struct{}, sub.cfg.MaxInFlight), moved: make(chan struct{}, 1), stop: make(chan struct{}),
+		slots: make(chan struct{}, min(ownInFlight, sub.cfg.MaxInFlight)), shared: sub.shared, moved: make(chan struct{}, 1), stop: make(chan struct{}),
 		lanes: map[string]*lane{},
 	}
 	if sub.cfg.Guarantee == AtMostOnce {
-		c.mark = func(int64) {} // it is committed already, and maybe more than that
+		c.mark = func(int64) {}                            // it is committed already, and maybe more than that
+		c.slots = make(chan struct{}, sub.cfg.MaxInFlight) // what is committed must be handed out, whatever others do
 	}
 	c.run(assigned.Messages(), sub.ctx.Done())
 	c.drain()
@@ -81,8 +82,9 @@ type claim struct {
 	// reserved is up to where AtMostOnce has committed.
 	reserved int64
 
-	// slots holds one token for every message that was taken up and is not finished.
-	slots chan struct{}
+	// slots holds a token for each of the first messages that were taken up and are not finished; those beyond have one in
+	// shared, which all claims have in common.
+	slots, shared chan struct{}
 	// moved tells run that the lowest unfinished message is another, or that there are fewer bytes in hand.
 	moved chan struct{}
 	// stop is closed when nothing more may be handed out.
@@ -93,9 +95,9 @@ type claim struct {
 	mu      sync.Mutex
 	lanes   map[string]*lane
 	tracker tracker
-	// bytes are those of the messages in hand; short is set while the next message does not fit.
-	bytes int
-	short bool
+	// hand counts the messages in hand, and bytes theirs; waits is set while the next message may have to wait for one.
+	hand, bytes int
+	waits       bool
 	// sealed is set when the partition is given up: what is acknowledged later must not move the offset, which may be
 	// another member's by then.
 	sealed bool
@@ -107,6 +109,8 @@ type lane struct{ waiting []job }
 type job struct {
 	record *sarama.ConsumerMessage
 	ticket int64
+	// slot is where its token is.
+	slot chan struct{}
 }
 
 // run takes records up as places come free, until the partition is taken away (records is closed), the subscription
@@ -114,9 +118,9 @@ type job struct {
 func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struct{}) {
 	var retry <-chan time.Time // set after a commit that failed
 	for {
-		var slots chan<- struct{}
-		if retry == nil && len(c.ahead.records) > 0 && c.room(c.ahead.records[0]) {
-			slots = c.slots
+		var slot chan struct{}
+		if retry == nil && len(c.ahead.records) > 0 {
+			slot = c.room(c.ahead.records[0])
 		}
 		select {
 		case record, ok := <-records:
@@ -124,13 +128,13 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struc
 				return
 			}
 			c.ahead.add(record)
-		case slots <- struct{}{}:
+		case slot <- struct{}{}:
 			if c.cfg.Guarantee == AtMostOnce && !c.reserve() {
-				<-c.slots
+				<-slot
 				retry = time.After(c.cfg.NackDelay)
 				continue
 			}
-			c.take(c.ahead.records[0])
+			c.take(c.ahead.records[0], slot)
 			c.ahead.drop(1)
 		case <-retry:
 			retry = nil
@@ -165,7 +169,7 @@ func (c *claim) handOutReserved(over <-chan struct{}) {
 	for len(c.ahead.records) > 0 && c.ahead.records[0].Offset < c.reserved {
 		select {
 		case c.slots <- struct{}{}:
-			c.take(c.ahead.records[0])
+			c.take(c.ahead.records[0], c.slots)
 			c.ahead.drop(1)
 		case <-c.output.done:
 			return
@@ -184,12 +188,13 @@ func (c *claim) handOutReserved(over <-chan struct{}) {
 	}
 }
 
-// take puts record into its key's lane. A record without a key has a lane of its own.
-func (c *claim) take(record *sarama.ConsumerMessage) {
+// take puts record, whose token is in slot, into its key's lane. A record without a key has a lane of its own.
+func (c *claim) take(record *sarama.ConsumerMessage, slot chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.hand++
 	c.bytes += size(record)
-	j := job{record: record, ticket: c.tracker.start(record.Offset)}
+	j := job{record: record, ticket: c.tracker.start(record.Offset), slot: slot}
 	if record.Key == nil {
 		c.running.Go(func() { c.work(j) })
 		return
@@ -269,27 +274,37 @@ func unmarshal(record *sarama.ConsumerMessage) *message.Message {
 // finish gives the message's place free and marks the offset if it was the lowest unfinished one.
 func (c *claim) finish(j job) {
 	c.mu.Lock()
+	c.hand--
 	c.bytes -= size(j.record)
 	next, moved := c.tracker.finish(j.ticket)
 	if moved && !c.sealed {
 		c.mark(next)
 	}
-	if moved || c.short {
+	if moved || c.waits {
 		select {
 		case c.moved <- struct{}{}:
 		default:
 		}
 	}
 	c.mu.Unlock()
-	<-c.slots
+	<-j.slot
 }
 
-// room tells whether the next message may be taken up beside those in hand. One always may.
-func (c *claim) room(next *sarama.ConsumerMessage) bool {
+// room is where a token for the next message may be put, beside those in hand: nil when it must wait for one of them. One
+// always may be in hand.
+func (c *claim) room(next *sarama.ConsumerMessage) chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.short = c.bytes > 0 && c.bytes+size(next) > c.cfg.MaxInFlightBytes
-	return !c.short && c.tracker.span() < maxSpan
+	c.waits = true
+	switch {
+	case c.tracker.span() >= maxSpan || c.hand >= c.cfg.MaxInFlight || c.bytes > 0 && c.bytes+size(next) > c.cfg.MaxInFlightBytes:
+		return nil
+	case len(c.slots) < cap(c.slots):
+		c.waits = false
+		return c.slots
+	default:
+		return c.shared
+	}
 }
 
 // drain hands out nothing more, lets what is in hand finish within DrainTimeout, and seals the claim. Handlers that

@@ -19,11 +19,14 @@ import (
 // Defaults and fixed settings of a Subscriber.
 const (
 	defaultMaxInFlight      = 256
+	defaultMaxInFlightTotal = 2048
 	defaultMaxInFlightBytes = 2 << 20
 	defaultNackDelay        = 100 * time.Millisecond
 	defaultDrainTimeout     = 10 * time.Second
 	defaultSessionTimeout   = 10 * time.Second
 	commitInterval          = time.Second
+	// ownInFlight is how many messages a partition may have in flight whatever others have.
+	ownInFlight = 32
 )
 
 // SubscriberConfig says what to consume and within which bounds. Zero means the default.
@@ -41,6 +44,9 @@ type SubscriberConfig struct {
 	// MaxInFlight is how many messages of one partition are with their handlers, or wait for an earlier one of their
 	// key, at a time. Default 256.
 	MaxInFlight int
+	// MaxInFlightTotal is how many there are of all partitions together, beside up to 32 of each, so that partitions
+	// that are stuck leave the others theirs. Default 2048.
+	MaxInFlightTotal int
 	// MaxInFlightBytes is how many bytes of keys and values these may have together; one message may be larger. What was
 	// fetched ahead of them comes on top, about 1 MiB a partition. Default 2 MiB.
 	MaxInFlightBytes int
@@ -60,6 +66,9 @@ type SubscriberConfig struct {
 func (c *SubscriberConfig) setDefaults() {
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = defaultMaxInFlight
+	}
+	if c.MaxInFlightTotal == 0 {
+		c.MaxInFlightTotal = defaultMaxInFlightTotal
 	}
 	if c.MaxInFlightBytes == 0 {
 		c.MaxInFlightBytes = defaultMaxInFlightBytes
@@ -84,7 +93,7 @@ func (c *SubscriberConfig) Validate() error {
 	if len(c.Topics) == 0 || slices.Contains(c.Topics, "") {
 		errs = append(errs, fmt.Errorf("topics are %q, must be one name or more, none of them empty", c.Topics))
 	}
-	if c.MaxInFlight < 0 || c.MaxInFlightBytes < 0 || c.NackDelay < 0 || c.DrainTimeout < 0 || c.SessionTimeout < 0 {
+	if c.MaxInFlight < 0 || c.MaxInFlightTotal < 0 || c.MaxInFlightBytes < 0 || c.NackDelay < 0 || c.DrainTimeout < 0 || c.SessionTimeout < 0 {
 		errs = append(errs, errors.New("bounds must not be negative"))
 	}
 	return errors.Join(errs...)
@@ -111,6 +120,8 @@ type Subscriber struct {
 	cancel context.CancelFunc
 	// stopped is closed when consumption has stopped, after the last commit.
 	stopped chan struct{}
+	// shared has the tokens of claims that have used up their own.
+	shared chan struct{}
 
 	mu            sync.Mutex
 	subscriptions map[string]*subscription
@@ -134,7 +145,7 @@ func NewSubscriber(cfg SubscriberConfig, logger *slog.Logger) (*Subscriber, erro
 			brokers: cfg.Brokers, name: cfg.Group, topics: cfg.Topics, settings: cfg.sarama(),
 			logger: logger.With("group", cfg.Group),
 		},
-		cfg: cfg, stopped: make(chan struct{}), subscriptions: map[string]*subscription{},
+		cfg: cfg, stopped: make(chan struct{}), shared: make(chan struct{}, cfg.MaxInFlightTotal), subscriptions: map[string]*subscription{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
