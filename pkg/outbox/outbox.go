@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -165,12 +164,11 @@ func (tx *Tx) queue(a event.Addressed) error {
 	refuse := func(format string, args ...any) error {
 		return fault.Permanentf("publish %s %s: %w", e.Type, e.ID, fmt.Errorf(format, args...))
 	}
-	h := e.Headers()
-	headers, err := json.Marshal(h)
+	headers, err := encodeHeaders(e)
 	if err != nil {
 		return refuse("encode headers: %w", err)
 	}
-	if _, err := event.FromHeaders(h, e.Data); err != nil {
+	if _, err := event.FromHeaders(e.Headers(), e.Data); err != nil {
 		return refuse("%w", err)
 	}
 	if a.Topic == "" {
@@ -180,7 +178,7 @@ func (tx *Tx) queue(a event.Addressed) error {
 		return refuse("body and headers have %d bytes, at most %d are allowed", n, tx.outbox.opts.MaxBytes)
 	}
 	r := row{
-		id: e.ID, key: e.Key, typ: e.Type, topic: a.Topic, headers: string(headers), payload: string(e.Data), at: tx.Now(),
+		id: e.ID, key: e.Key, typ: e.Type, topic: a.Topic, headers: headers, payload: string(e.Data), at: tx.Now(),
 	}
 	for _, text := range []string{r.id, r.key, r.typ, r.topic, r.payload} {
 		if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {

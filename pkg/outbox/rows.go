@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -119,9 +118,9 @@ func load(ctx context.Context, db *database.DB, maxBytes int, query string, args
 }
 
 func rebuild(headers, payload string) (event.Event, error) {
-	var h map[string]string
-	if err := json.Unmarshal([]byte(headers), &h); err != nil {
-		return event.Event{}, fault.Permanentf("the column headers is not a JSON object of texts: %w", err)
+	h, err := decodeHeaders(headers)
+	if err != nil {
+		return event.Event{}, err
 	}
 	e, err := event.FromHeaders(h, []byte(payload))
 	return e, fault.AsPermanent(err)
