@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -189,12 +190,17 @@ func TestChangesThatAreRefused(t *testing.T) {
 // alone from its begin.
 func TestChangesThatSomebodyIsFasterWith(t *testing.T) {
 	t.Parallel()
-	databasetest.Each(t, func(t *testing.T, url string) {
-		if strings.HasPrefix(url, "sqlite:") {
+	databasetest.Each(t, func(t *testing.T, rawURL string) {
+		if strings.HasPrefix(rawURL, "sqlite:") {
 			return
 		}
-		other := databasetest.Open(t, url, talliesTable)
-		changes := database.NewChanges(databasetest.Open(t, url+"?lock_timeout=50", nil), tallies)
+		other := databasetest.Open(t, rawURL, talliesTable)
+		impatient, err := url.Parse(rawURL)
+		require.NoError(t, err)
+		query := impatient.Query()
+		query.Set("lock_timeout", "50")
+		impatient.RawQuery = query.Encode()
+		changes := database.NewChanges(databasetest.Open(t, impatient.String(), nil), tallies)
 		insert := func(ctx context.Context, tx *database.Tx) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO tallies (key, n) VALUES ('held', 5)`)
 			return err
