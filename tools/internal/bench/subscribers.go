@@ -13,6 +13,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/IBM/sarama"
+
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/tools/rivals/subscriber"
@@ -148,13 +150,34 @@ func fill(ctx context.Context, s servers, cells []Consumption, d time.Duration) 
 				}
 				batch = append(batch, event.Addressed{Topic: topic, Event: e})
 			}
-			if err := errors.Join(publisher.SendBatch(ctx, batch)...); err != nil {
+			if err := put(ctx, publisher, batch); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
 }
+
+// put sends a batch to a topic that was just made: a broker may not have heard of it yet, and takes none of it then.
+func put(ctx context.Context, publisher *kafka.Publisher, batch []event.Addressed) error {
+	for try := 0; ; try++ {
+		err := errors.Join(publisher.SendBatch(ctx, batch)...)
+		if try == putTries || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			return err
+		}
+		select {
+		case <-time.After(putAgain):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// How often a batch is put again into a topic that is not known yet, and how long after.
+const (
+	putTries = 100
+	putAgain = 100 * time.Millisecond
+)
 
 func newTopic(ctx context.Context, s servers, name string, partitions int) error {
 	admin, err := kafka.NewAdmin(s.kafka())
