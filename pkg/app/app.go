@@ -34,7 +34,7 @@ type Config struct {
 	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
 	LagInterval          time.Duration `env:"LAG_INTERVAL" envDefault:"15s" desc:"how often the lag of the consumer group is asked for, 100ms to 1h"`
 	ReplayGroup          string        `env:"REPLAY_GROUP" desc:"run beside the service, as this group: handle only what 'orderctl replay' sends it, into a database of its own, and let nothing out; <service>.<name>"`
-	InstanceID           string        `env:"INSTANCE_ID" desc:"stable name of this replica, for static membership of its consumer group"`
+	InstanceID           string        `env:"INSTANCE_ID" desc:"stable name of this replica, which no other has at the same time: it gets its partitions and its part of the outbox back at once after a crash"`
 }
 
 // Validate names every setting that is out of its range.
@@ -245,7 +245,11 @@ func (a *App) Start(ctx context.Context) error {
 	consume("dead-letter index", func(ctx context.Context) error {
 		return deadletter.Index(ctx, a.Kafka, a.Group, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
 	})
-	rt.Go("relay", a.Outbox.Relay(a.relayTo(), outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}).Run)
+	relay := outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}
+	if a.DB.Dialect() == database.Postgres {
+		relay.Owner = a.cfg.InstanceID // a replica that was killed and is back takes its own leases over, and does not wait for their end
+	}
+	rt.Go("relay", a.Outbox.Relay(a.relayTo(), relay).Run)
 	lag := newLagMetrics(admin, a.Group, a.Consumer.Topics(), a.Events.Now)
 	if err := rt.Registry.Register(lag); err != nil {
 		return fmt.Errorf("lag metrics: %w", err)
