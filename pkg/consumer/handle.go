@@ -72,8 +72,8 @@ func (c *Consumer) handle(msg *message.Message) error {
 }
 
 // transact is the one transaction function: inbox marks, effects and outbox rows commit together, or none does
-// (invariants 1 and 5). Only effectively-once has an inbox. ahead has Prepare's function called first. turn applies one message; its error undoes everything. One
-// that turn has excused, by its failed, is left out with its mark.
+// (invariants 1 and 5). Only effectively-once has an inbox. ahead has Prepare's function called first. turn applies one
+// message; its error undoes everything. One that turn has excused, by its failed, is left out with its mark.
 func (c *Consumer) transact(ctx context.Context, batch []*member, ahead bool, turn func(ctx context.Context, tx *outbox.Tx, m *member) error) error {
 	duplicates, excused := 0, 0
 	err := c.deps.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {

@@ -123,6 +123,15 @@ func CauseFrom(ctx context.Context) Cause {
 	return c
 }
 
+// Keys returns the events' keys, in their order.
+func Keys(events []Event) []string {
+	keys := make([]string, len(events))
+	for i, e := range events {
+		keys[i] = e.Key
+	}
+	return keys
+}
+
 // Headers returns the envelope as Kafka headers, Extra included.
 func (e Event) Headers() map[string]string {
 	h := make(map[string]string, 12+len(e.Extra))

@@ -70,12 +70,12 @@ func Unmark(ctx context.Context, tx *database.Tx, consumer string, ids ...string
 	return nil
 }
 
-// Seen returns those of the messages that consumer has handled, as last committed, in one statement for up to
-// database.MaxRows ids. It saves work that Mark would find done; it decides nothing, because another transaction may be
+// Seen returns those of the messages that consumer has handled, as last committed, in one statement for as
+// many ids as the database takes. It saves work that Mark would find done; it decides nothing, because another transaction may be
 // about to commit.
 func Seen(ctx context.Context, db *database.DB, consumer string, ids ...string) (map[string]bool, error) {
 	seen := make(map[string]bool, len(ids))
-	for chunk := range slices.Chunk(ids, database.MaxRows) {
+	for chunk := range slices.Chunk(ids, db.Dialect().Batch()) {
 		in, args := db.Dialect().In(chunk)
 		rows, err := db.QueryContext(ctx, fmt.Sprintf(`SELECT message_id FROM inbox WHERE message_id %s AND consumer = $%d`, in, len(args)+1),
 			append(args, consumer)...)

@@ -34,11 +34,7 @@ func Listen(c *consumer.Consumer) {
 
 // readAhead reads what is remembered of the orders of a batch; it is written so too, and so are the figures.
 func readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
-	ids := make([]string, len(batch))
-	for i, e := range batch {
-		ids[i] = e.Key
-	}
-	return store.Ahead(ctx, tx.Tx, ids)
+	return store.Ahead(ctx, tx.Tx, event.Keys(batch))
 }
 
 func count(ctx context.Context, tx *outbox.Tx, e rules.Event) error {

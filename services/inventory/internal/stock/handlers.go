@@ -29,9 +29,8 @@ func Listen(c *consumer.Consumer) {
 // readAhead reads what the orders of a batch hold and the stock that they are about, in one statement each; both are written
 // so too.
 func readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
-	orderIDs, lines := make([]string, len(batch)), []events.Line(nil)
-	for i, e := range batch {
-		orderIDs[i] = e.Key
+	var lines []events.Line
+	for _, e := range batch {
 		if e.Type == events.TypeInventoryReserve {
 			var cmd events.InventoryReserve
 			if err := json.Unmarshal(e.Data, &cmd); err != nil {
@@ -40,7 +39,7 @@ func readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
 			lines = append(lines, cmd.Lines...)
 		}
 	}
-	return store.ReadAhead(ctx, tx.Tx, orderIDs, lines)
+	return store.ReadAhead(ctx, tx.Tx, event.Keys(batch), lines)
 }
 
 // reserve answers a reserve command. A second command for an order answers what the first did.

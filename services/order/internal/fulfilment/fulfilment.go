@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/orderflow/orderflow/api/events"
@@ -100,11 +99,7 @@ func (f *Fulfilment) Listen(c *consumer.Consumer) {
 
 // readAhead reads the orders and sagas of a batch in one statement each, in one round trip; they are written so too.
 func (f *Fulfilment) readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
-	ids := make([]string, len(batch))
-	for i, e := range batch {
-		ids[i] = e.Key
-	}
-	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	ids := event.Keys(batch)
 	if err := store.ReadAhead(ctx, tx.Tx, ids); err != nil {
 		return err
 	}

@@ -33,11 +33,7 @@ func (p *Payments) Listen(c *consumer.Consumer) {
 
 // readAhead reads the payments of a batch in one statement; they are written so too.
 func readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
-	orderIDs := make([]string, len(batch))
-	for i, e := range batch {
-		orderIDs[i] = e.Key
-	}
-	return store.ReadAhead(ctx, tx.Tx, orderIDs)
+	return store.ReadAhead(ctx, tx.Tx, event.Keys(batch))
 }
 
 func chargeKey(orderID string) string { return "charge-" + orderID }

@@ -33,11 +33,7 @@ func (s *Shipments) Listen(c *consumer.Consumer) {
 
 // readAhead reads the shipments of a batch in one statement; they are written so too.
 func readAhead(ctx context.Context, tx *outbox.Tx, batch []event.Event) error {
-	orderIDs := make([]string, len(batch))
-	for i, e := range batch {
-		orderIDs[i] = e.Key
-	}
-	return store.ReadAhead(ctx, tx.Tx, orderIDs)
+	return store.ReadAhead(ctx, tx.Tx, event.Keys(batch))
 }
 
 func arrangeKey(orderID string) string { return "arrange-" + orderID }
