@@ -53,7 +53,7 @@ build: ## the services, orderctl and what it measures them against, into bin/
 	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl ./tools/rivals/orchestrator/cmd/orchestrator
 
 # On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
-SUITES := $(if $(filter native,$(STACK)),pkg-native e2e-native cluster-native,unit e2e)
+SUITES := $(if $(filter native,$(STACK)),pkg-native bench-native e2e-native cluster-native,unit e2e)
 
 .PHONY: test
 test: $(SUITES:%=test-%) ## every test: of the modules, with the race detector, then end to end; STACK=native: what meets servers
@@ -85,8 +85,17 @@ test-pkg-native: bin/gotestsum build
 	@mkdir -p .build
 	@STACK=native BROKERS=1 bin/orderctl run --servers-only -- bash -c ' \
 		export TEST_KAFKA_BROKERS=$$KAFKA_BROKERS TEST_REDIS_URL=$$REDIS_URL TEST_POSTGRES_URL=$$POSTGRES_URL; \
-		bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -count=1 -parallel 1 -timeout 15m -tags native ./pkg/... ./tools/internal/native ./tools/internal/bench' \
+		bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -count=1 -parallel 1 -timeout 15m -tags native ./pkg/... ./tools/internal/native' \
 		2>&1 | tee .build/test-pkg-native.txt
+
+# On servers of its own: package kafka's tests take every topic and group off theirs.
+.PHONY: test-bench-native
+test-bench-native: bin/gotestsum build
+	@mkdir -p .build
+	@STACK=native BROKERS=1 bin/orderctl run --servers-only -- bash -c ' \
+		export TEST_KAFKA_BROKERS=$$KAFKA_BROKERS TEST_POSTGRES_URL=$$POSTGRES_URL; \
+		bin/gotestsum --format pkgname-and-test-fails -- -race -count=1 -timeout 5m -tags native ./tools/internal/bench' \
+		2>&1 | tee .build/test-bench-native.txt
 
 .PHONY: mutants
 mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some

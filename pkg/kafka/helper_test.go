@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 var quiet = slog.New(slog.DiscardHandler)
 
 // cluster is the Kafka of one test: one in memory, or the one that TEST_KAFKA_BROKERS names, which tests then have one
-// after another (-parallel 1).
+// after another (-parallel 1), and no other package at the same time: what is in it goes.
 type cluster struct {
 	// Cluster is nil for a real one.
 	*kfake.Cluster
