@@ -62,8 +62,8 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 	var loaded chan struct{}
 	if sub.cfg.Parking != nil && sub.cfg.Guarantee != AtMostOnce {
 		loaded = make(chan struct{})
-		c.parks = newParks(sub.cfg.Parking, assigned, sub.cfg.ParkedMax)
-		c.running.Go(func() { c.loadParked(loaded) })
+		c.parks = newParks(sub.cfg.Parking, topic, partition, sub.cfg.ParkedMax)
+		c.running.Go(func() { c.loadParked(assigned.InitialOffset(), loaded) })
 	}
 	c.run(assigned.Messages(), loaded, sub.ctx.Done())
 	c.drain()
@@ -229,7 +229,7 @@ func (c *claim) take(record *sarama.ConsumerMessage, slot chan struct{}) {
 	}
 	key := string(record.Key)
 	if c.parks != nil {
-		c.parks.next = record.Offset + 1
+		c.parks.taken(record.Offset)
 		if c.parks.has(key) {
 			c.divert(key, j)
 			return

@@ -2,22 +2,15 @@ package kafka
 
 import "time"
 
-// loadParked finds out what is parked, then closes loaded and sees to it until the claim ends.
-func (c *claim) loadParked(loaded chan<- struct{}) {
+// loadParked finds out what is parked, then closes loaded and sees to it until the claim ends. The log is read from an
+// offset on.
+func (c *claim) loadParked(from int64, loaded chan<- struct{}) {
 	p := c.parks
 	for {
 		keys, err := p.store.Load(c.open, p.topic, p.partition)
 		if err == nil {
 			c.mu.Lock()
-			for _, found := range keys {
-				k := &parkedKey{key: found.Key, stored: found.Messages}
-				p.keys[found.Key] = k
-				p.stored += found.Messages
-				if c.cfg.Guarantee == AtLeastOnce {
-					p.upTo = max(p.upTo, found.Last)
-				}
-				p.schedule(k)
-			}
+			p.load(keys, c.cfg.Guarantee == AtLeastOnce, from)
 			c.mu.Unlock()
 			break
 		}

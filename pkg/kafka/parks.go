@@ -39,10 +39,11 @@ type parks struct {
 	retrying     int
 	// waiters are the messages that wait in memory for their next attempt.
 	waiters map[*Delivery]struct{}
-	// Where messages may take effect twice, those that come again after a crash are read up to upTo before parked ones are
-	// tried: else the earlier ones would have the last word. next is the offset behind the last record taken up.
-	next, upTo int64
-	wake       chan struct{}
+	// behind is set until the log has been taken up as far as upTo, the last that was parked: where messages may take effect
+	// twice, nothing is tried before. Else of those that come again after a crash an earlier one would have the last word.
+	behind bool
+	upTo   int64
+	wake   chan struct{}
 }
 
 // parkedKey is a key that has messages parked, or on their way there. New ones go behind them.
@@ -70,9 +71,9 @@ type parking struct {
 	job *job
 }
 
-func newParks(store Parking, claim sarama.ConsumerGroupClaim, most int) *parks {
+func newParks(store Parking, topic string, partition int32, most int) *parks {
 	return &parks{
-		store: store, topic: claim.Topic(), partition: claim.Partition(), next: claim.InitialOffset(), upTo: -1, most: most,
+		store: store, topic: topic, partition: partition, most: most,
 		keys: map[string]*parkedKey{}, held: map[*parkedKey]bool{}, waiters: map[*Delivery]struct{}{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -82,10 +83,35 @@ func (p *parks) has(key string) bool {
 	return len(p.keys) > 0 && p.keys[key] != nil || p.store.Held(p.topic, key)
 }
 
-func (p *parks) caughtUp() bool { return p.next > p.upTo }
+// load enters what is parked. Where messages may take effect twice, and the log comes again from an offset before them, they
+// wait for that.
+func (p *parks) load(keys []ParkedKey, twice bool, from int64) {
+	for _, found := range keys {
+		p.keys[found.Key] = &parkedKey{key: found.Key, stored: found.Messages}
+		p.stored += found.Messages
+		p.upTo = max(p.upTo, found.Last)
+	}
+	p.behind = twice && len(keys) > 0 && from <= p.upTo
+	p.scheduleAll()
+}
+
+// taken notes that a record was taken up.
+func (p *parks) taken(offset int64) {
+	if p.behind && offset >= p.upTo {
+		p.behind = false
+		p.scheduleAll()
+	}
+}
+
+func (p *parks) scheduleAll() {
+	for _, k := range p.keys {
+		k.from = k.entered
+		p.schedule(k)
+	}
+}
 
 // full tells that no more keys may be parked. What comes again after a crash is stored already, most of it.
-func (p *parks) full() bool { return p.caughtUp() && p.stored+len(p.queue) >= p.most }
+func (p *parks) full() bool { return !p.behind && p.stored+len(p.queue) >= p.most }
 
 func (p *parks) signal() {
 	select {
@@ -104,7 +130,7 @@ func (p *parks) enter(m parking) {
 // schedule has the key tried when it is due, unless somebody is at it who will say so again.
 func (p *parks) schedule(k *parkedKey) {
 	switch {
-	case k.lane || k.busy || k.waiting || k.written < k.from:
+	case p.behind || k.lane || k.busy || k.waiting || k.written < k.from:
 	case p.store.Held(p.topic, k.key):
 		k.waiting, p.held[k] = true, true
 	default:
@@ -129,10 +155,10 @@ func (p *parks) release() {
 func (p *parks) ready(now time.Time) (k *parkedKey, wait time.Duration) {
 	p.release()
 	wait = time.Hour
-	if len(p.held) > 0 || !p.caughtUp() {
+	if len(p.held) > 0 {
 		wait = heldEvery
 	}
-	if !p.caughtUp() || p.retrying == retriesMax || len(p.due) == 0 {
+	if p.retrying == retriesMax || len(p.due) == 0 {
 		return nil, wait
 	}
 	if k = p.due[0]; k.due.After(now) {
@@ -146,7 +172,7 @@ func (p *parks) ready(now time.Time) (k *parkedKey, wait time.Duration) {
 
 // batch takes the first of the queue, as long as there is room.
 func (p *parks) batch() []parking {
-	if p.caughtUp() && p.stored >= p.most {
+	if !p.behind && p.stored >= p.most {
 		return nil
 	}
 	batch := p.queue[:min(parkBatch, len(p.queue))]

@@ -176,7 +176,7 @@ func distinct(messages []kafka.Parked) []kafka.Parked {
 
 // First implements kafka.Parking.
 func (s *Store) First(ctx context.Context, topic string, partition int32, key string) (first []kafka.Parked, err error) {
-	return first, s.query(ctx, "read parked messages", `SELECT record_offset, record_key, record_value, record_time, headers, attempts, due_at, blocked_at
+	return first, s.query(ctx, "read parked messages", `SELECT record_offset, record_key, record_value, record_value IS NULL, record_time, headers, attempts, due_at, blocked_at
 		FROM (SELECT *, SUM(COALESCE(LENGTH(record_value), 0)) OVER (ORDER BY record_offset) - COALESCE(LENGTH(record_value), 0) AS before
 			FROM (SELECT * FROM parked WHERE consumer = $1 AND topic = $2 AND record_partition = $3 AND record_key = $4
 				ORDER BY record_offset LIMIT $5) AS nearest) AS summed
@@ -185,9 +185,13 @@ func (s *Store) First(ctx context.Context, topic string, partition int32, key st
 			m := kafka.Parked{Record: kafka.Record{Topic: topic, Partition: partition}}
 			var headers []byte
 			var blocked sql.NullTime
-			err := row.Scan(&m.Offset, &m.Key, &m.Value, &m.Timestamp, &headers, &m.Attempts, &m.Due, &blocked)
+			var null bool
+			err := row.Scan(&m.Offset, &m.Key, &m.Value, &null, &m.Timestamp, &headers, &m.Attempts, &m.Due, &blocked)
 			if err == nil {
 				m.Headers, err = decodeHeaders(headers)
+			}
+			if !null && m.Value == nil { // SQLite's driver makes no difference
+				m.Value = []byte{}
 			}
 			m.Blocked, m.Timestamp = blocked.Valid, m.Timestamp.UTC()
 			first = append(first, m)
