@@ -249,6 +249,9 @@ func (a *App) Start(ctx context.Context) error {
 	rt.Check("consumer", func(context.Context) error {
 		return errors.Join(subscriber.Trouble(), a.Consumer.Ready())
 	})
+	if err := rt.Registry.Register(a.Parking.Collector()); err != nil {
+		return fmt.Errorf("parking metrics: %w", err)
+	}
 	rt.Go("blocked keys", func(ctx context.Context) error {
 		a.Parking.Run(ctx, rt.Logger)
 		return nil
