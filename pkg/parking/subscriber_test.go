@@ -440,3 +440,26 @@ func TestParkedIsBounded(t *testing.T) {
 		require.LessOrEqual(t, len(m.tries), 20)
 	})
 }
+
+// A message that waits in memory for its next attempt does not delay the member's end, nor a rebalance, whatever the
+// drain's bound is: it comes again at the next member.
+func TestWaitingMessageDelaysNoDrain(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		s := newSite(t, db, "t")
+		s.send("t", "k", "k")
+		first := s.start(kafka.SubscriberConfig{Topics: []string{"t"}, ParkAfter: 2 * time.Hour, DrainTimeout: time.Hour},
+			later(t, func(*message.Message, int) time.Duration { return time.Hour }))
+		require.Eventually(t, func() bool { return len(first.triesOf("k-0")) == 1 }, patience, tick)
+		closed := make(chan error, 1)
+		go func() { closed <- first.Close() }()
+		select {
+		case err := <-closed:
+			require.NoError(t, err)
+		case <-time.After(patience):
+			require.Fail(t, "the message holds the member up")
+		}
+		require.Zero(t, s.count())
+		s.start(kafka.SubscriberConfig{Topics: []string{"t"}}, nil).has("k", 0, 2)
+	})
+}
