@@ -115,7 +115,7 @@ func measure(b *testing.B, db *database.DB, with, failing bool) time.Duration {
 		<-pace.C
 		var batch []event.Addressed
 		for range min(b.N-n, int(benchTick/time.Millisecond)) {
-			key := fmt.Sprint("key", 100+n%benchKeys)
+			key := fmt.Sprint("key", 101+n%benchKeys)
 			if !failing || !strings.HasSuffix(key, "00") {
 				healthy++
 			}
