@@ -13,6 +13,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/testkit"
 )
 
@@ -112,6 +113,16 @@ func TestBlockedKeyGoesOnWhenItsLetterIsDiscarded(t *testing.T) {
 		require.Len(t, s.Messages("sums", "sum.changed", "k"), 2)
 		press(t, svc, second.ID, "discard", http.StatusOK)
 		require.Equal(t, []int64{1, 4, 9}, totals(s, "k", 3))
+
+		// All comes again, as after a crash: what was discarded keeps nobody waiting a second time.
+		svc.Stop()
+		admin, err := kafka.NewAdmin(kafka.Config{Brokers: s.Brokers()})
+		require.NoError(t, err)
+		require.NoError(t, admin.Commit(t.Context(), "adder", "numbers", map[int32]kafka.Commit{0: {}, 1: {}}))
+		require.NoError(t, admin.Close())
+		testkit.Run(s, "adder", a.run, "DATABASE_URL="+url)
+		s.Send("/test", "k", numberGiven{N: 6})
+		require.Equal(t, []int64{1, 4, 9, 15}, totals(s, "k", 4))
 	})
 }
 

@@ -341,6 +341,14 @@ func TestKilledBetweenParkingAndCommit(t *testing.T) {
 	}
 }
 
+// late is a Parking to which messages take a while.
+type late struct{ *parking.Store }
+
+func (l late) Park(ctx context.Context, messages ...kafka.Parked) error {
+	<-time.After(200 * time.Millisecond)
+	return l.Store.Park(ctx, messages...)
+}
+
 // Where messages may take effect twice, the last effect is still that of the last message: what comes again from the log
 // comes before what is parked behind it.
 func TestComesAgainBeforeWhatIsParkedBehind(t *testing.T) {
@@ -353,7 +361,7 @@ func TestComesAgainBeforeWhatIsParkedBehind(t *testing.T) {
 			"ce_id": "k-2", "ce_type": "test.happened", "ce_source": "/test", "ce_specversion": "1.0", "ce_time": "2026-01-02T03:04:05Z", "ce_partitionkey": "k",
 		}
 		require.NoError(t, newStore(db).Park(t.Context(), last))
-		m := s.start(kafka.SubscriberConfig{Topics: []string{"t"}, Guarantee: kafka.AtLeastOnce}, nil)
+		m := s.start(kafka.SubscriberConfig{Topics: []string{"t"}, Guarantee: kafka.AtLeastOnce, Parking: late{newStore(db)}}, nil)
 		m.has("k", 0, 3)
 	})
 }
