@@ -32,11 +32,9 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 	sub.mu.Lock()
 	output := sub.subscriptions[topic]
 	sub.mu.Unlock()
-	group := *sub.group.Load()
-	this := map[string][]int32{topic: {partition}}
-	if sub.paused.Load() {
-		group.Pause(this)
-	}
+	// sarama tells whose the partition is, the fetcher reads it: paused, it is in none of sarama's own requests.
+	(*sub.group.Load()).Pause(map[string][]int32{topic: {partition}})
+	source := sub.fetcher.open(topic, partition, assigned.InitialOffset())
 	ctx, cancel := context.WithCancel(output.ctx)
 	open, halt := context.WithCancel(ctx)
 	c := &claim{
@@ -44,32 +42,26 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 		logger: sub.logger.With("topic", topic, "partition", partition),
 		mark:   func(next int64) { sess.MarkOffset(topic, partition, next, "") },
 		commit: func(next int64) error { return sub.member.commit(sess, topic, partition, next) },
-		ahead: ahead{
-			pause: func() { group.Pause(this) },
-			resume: func() {
-				if !sub.paused.Load() {
-					group.Resume(this)
-				}
-			},
-		},
-		slots: make(chan struct{}, min(ownInFlight, sub.cfg.MaxInFlight)), shared: sub.shared, moved: make(chan struct{}, 1),
+		ahead:  ahead{pause: func(paused bool) { sub.fetcher.pause(source, paused) }},
+		slots:  make(chan struct{}, min(ownInFlight, sub.cfg.MaxInFlight)), shared: sub.shared, moved: make(chan struct{}, 1),
 		lanes: map[string]*lane{},
 	}
 	if sub.cfg.Guarantee == AtMostOnce {
 		c.mark = func(int64) {}                            // it is committed already, and maybe more than that
 		c.slots = make(chan struct{}, sub.cfg.MaxInFlight) // what is committed must be handed out, whatever others do
 	}
-	var loaded chan struct{}
 	if sub.cfg.Parking != nil && sub.cfg.Guarantee != AtMostOnce {
-		loaded = make(chan struct{})
-		c.parks = newParks(sub.cfg.Parking, topic, partition, sub.cfg.ParkedMax)
-		c.running.Go(func() { c.loadParked(assigned.InitialOffset(), loaded) })
+		c.parks, c.loaded = newParks(sub.cfg.Parking, topic, partition, sub.cfg.ParkedMax), make(chan struct{})
+		c.running.Go(func() { c.loadParked(assigned.InitialOffset()) })
 	}
-	c.run(assigned.Messages(), loaded, sub.ctx.Done())
+	ended := c.run(assigned.Messages(), source.records, sub.ctx.Done())
+	sub.fetcher.release(source)
 	c.drain()
+	if ended {
+		return nil // and the session with it: the next one begins where the log does
+	}
 	// A claim that returns by itself ends the whole session, so that of a topic which nobody reads any more waits.
-	group.Pause(this)
-	for range assigned.Messages() { // drained, not handled: nothing of it is marked
+	for range assigned.Messages() {
 	}
 	return nil
 }
@@ -104,8 +96,9 @@ type claim struct {
 	mu      sync.Mutex
 	lanes   map[string]*lane
 	tracker tracker
-	// parks is nil without a Parking.
-	parks *parks
+	// parks is nil without a Parking. loaded is closed when it is known what is parked.
+	parks  *parks
+	loaded chan struct{}
 	// hand counts the messages in hand, and bytes theirs; waits is set while the next message may have to wait for one.
 	hand, bytes int
 	waits       bool
@@ -128,12 +121,14 @@ type job struct {
 	slot chan struct{}
 }
 
-// run takes records up as places come free, until the partition is taken away (records is closed), the subscription
-// ends, or closing does. It never stops reading records: only so can it see that the partition is taken away. Nothing is
-// taken up before loaded is closed, if there is one.
-func (c *claim) run(records <-chan *sarama.ConsumerMessage, loaded, closing <-chan struct{}) {
+// run takes records up as places come free, until the partition is taken away (assigned is closed; what comes there is of
+// sarama's first request, before it was paused, and comes again), the subscription ends, or closing does. It returns true
+// when records is closed: there are none where the partition stands. It never stops reading records: others wait for it.
+// Nothing is taken up before c.loaded is closed, if there is one.
+func (c *claim) run(assigned <-chan *sarama.ConsumerMessage, records <-chan []*sarama.ConsumerMessage, closing <-chan struct{}) (ended bool) {
 	var retry <-chan time.Time // set after a commit that failed
 	var pressed <-chan time.Time
+	loaded := c.loaded
 	for {
 		var slot chan struct{}
 		if retry == nil && loaded == nil && len(c.ahead.records) > 0 {
@@ -146,11 +141,15 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, loaded, closing <-ch
 			}
 		}
 		select {
-		case record, ok := <-records:
+		case _, ok := <-assigned:
 			if !ok {
-				return
+				return false
 			}
-			c.ahead.add(record)
+		case more, ok := <-records:
+			if !ok {
+				return true
+			}
+			c.ahead.add(more...)
 		case slot <- struct{}{}:
 			if c.cfg.Guarantee == AtMostOnce && !c.reserve() {
 				<-slot
@@ -168,9 +167,9 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, loaded, closing <-ch
 			c.press(true)
 		case <-c.moved:
 		case <-c.output.done:
-			return
+			return false
 		case <-closing:
-			return
+			return false
 		}
 	}
 }

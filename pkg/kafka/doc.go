@@ -12,7 +12,8 @@
 //   - a negative acknowledgement hands the same message out again, still ahead of the later ones of its key;
 //   - when a partition is taken away, or on Close, nothing more is handed out, what is in hand may finish within
 //     DrainTimeout, and what finished is committed before the next member starts;
-//   - no record stops a partition: any bytes, any headers, with or without key and value, reach the channel.
+//   - no record stops a partition: any bytes, any headers, with or without key and value, reach the channel;
+//   - what a request costs does not grow with the partitions that nothing comes to.
 //
 // What is parked of a partition is handed out by whoever has the partition, as it becomes due, each key's messages in the
 // log's order and before all later ones. Memory holds the names of the keys, and none of their messages.

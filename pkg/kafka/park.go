@@ -2,9 +2,9 @@ package kafka
 
 import "time"
 
-// loadParked finds out what is parked, then closes loaded and sees to it until the claim ends. The log is read from an
+// loadParked finds out what is parked, then closes c.loaded and sees to it until the claim ends. The log is read from an
 // offset on.
-func (c *claim) loadParked(from int64, loaded chan<- struct{}) {
+func (c *claim) loadParked(from int64) {
 	p := c.parks
 	for {
 		keys, err := p.store.Load(c.open, p.topic, p.partition)
@@ -18,7 +18,7 @@ func (c *claim) loadParked(from int64, loaded chan<- struct{}) {
 			return
 		}
 	}
-	close(loaded)
+	close(c.loaded)
 	c.keepParked()
 }
 
