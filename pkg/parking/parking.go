@@ -257,18 +257,23 @@ func (s *Store) Block(ctx context.Context, r kafka.Record) error {
 }
 
 // query gives each row to row.
-func (s *Store) query(ctx context.Context, what, query string, row func(database.Scanner) error, args ...any) error {
-	rows, err := s.db.QueryContext(ctx, query, args...)
-	if err == nil {
-		for rows.Next() && err == nil {
-			err = row(rows)
+func (s *Store) query(ctx context.Context, what, query string, row func(database.Scanner) error, args ...any) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", what, database.Classify(err))
 		}
-		err = errors.Join(err, rows.Err(), rows.Close())
-	}
+	}()
+	rows, err := s.db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, database.Classify(err))
+		return err
 	}
-	return nil
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := row(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // Headers are bytes, which not every text of a database can hold.
