@@ -32,6 +32,8 @@ type parks struct {
 	// due are the keys that wait for their instant, held those that wait to be let go.
 	due  dueKeys
 	held map[*parkedKey]bool
+	// looked is when it was last seen whether those in held were let go.
+	looked time.Time
 	// queue is on its way into the store, in order.
 	queue []parking
 	// stored counts messages in the store. It may be too high by some that came a second time.
@@ -141,7 +143,11 @@ func (p *parks) schedule(k *parkedKey) {
 }
 
 // release schedules the held keys that were let go.
-func (p *parks) release() {
+func (p *parks) release(now time.Time) {
+	if now.Sub(p.looked) < heldEvery {
+		return
+	}
+	p.looked = now
 	for k := range p.held {
 		if !p.store.Held(p.topic, k.key) {
 			delete(p.held, k)
@@ -153,7 +159,7 @@ func (p *parks) release() {
 
 // ready takes the next key that is due, or says how long to wait for one.
 func (p *parks) ready(now time.Time) (k *parkedKey, wait time.Duration) {
-	p.release()
+	p.release(now)
 	wait = time.Hour
 	if len(p.held) > 0 {
 		wait = heldEvery
