@@ -18,6 +18,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/inbox"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/outbox"
+	"github.com/orderflow/orderflow/pkg/parking"
 	"github.com/orderflow/orderflow/pkg/service"
 )
 
@@ -26,6 +27,7 @@ type Config struct {
 	consumer.Config
 	MaxInFlight          int           `env:"CONSUMER_MAX_IN_FLIGHT" envDefault:"256" desc:"most messages of one partition at work at a time, 1 to 10000"`
 	MaxInFlightTotal     int           `env:"CONSUMER_MAX_IN_FLIGHT_TOTAL" envDefault:"2048" desc:"most messages of all partitions at work at a time, beside 32 of each, 1 to 100000"`
+	ParkedMax            int           `env:"CONSUMER_PARKED_MAX" envDefault:"10000" desc:"most messages of one partition that wait in the database behind a message that failed, 1 to 1000000; those beyond wait in memory, and hold up the partition when it is full"`
 	MaxInFlightBytes     int           `env:"CONSUMER_MAX_IN_FLIGHT_BYTES" envDefault:"2097152" desc:"most bytes of these messages together, 1024 to 1073741824; one message may be larger"`
 	RequestBatchMax      int           `env:"REQUEST_BATCH_MAX" envDefault:"256" desc:"most requests with an Idempotency-Key that share one transaction, of those that wait at that moment, 1 to 1024"`
 	RequestWaitingMax    int           `env:"REQUEST_WAITING_MAX" envDefault:"1024" desc:"most requests that wait for that transaction; the next one gets a 503, 1 to 100000"`
@@ -48,7 +50,7 @@ func (c Config) Validate() []error {
 		is, from, upTo int
 	}{
 		{"CONSUMER_MAX_IN_FLIGHT", c.MaxInFlight, 1, 10_000}, {"CONSUMER_MAX_IN_FLIGHT_BYTES", c.MaxInFlightBytes, 1 << 10, 1 << 30},
-		{"CONSUMER_MAX_IN_FLIGHT_TOTAL", c.MaxInFlightTotal, 1, 100_000},
+		{"CONSUMER_PARKED_MAX", c.ParkedMax, 1, 1_000_000}, {"CONSUMER_MAX_IN_FLIGHT_TOTAL", c.MaxInFlightTotal, 1, 100_000},
 		{"REQUEST_BATCH_MAX", c.RequestBatchMax, 1, 1024}, {"REQUEST_WAITING_MAX", c.RequestWaitingMax, 1, 100_000},
 		{"REQUESTS_MAX", c.RequestsMax, 1, 100_000},
 	} {
@@ -109,6 +111,7 @@ type App struct {
 	Kafka       kafka.Config
 	Consumer    *consumer.Consumer
 	DeadLetters *deadletter.Store
+	Parking     *parking.Store
 	Idempotency *httpapi.Idempotency
 	// Router is where the API is mounted; Start serves it.
 	Router chi.Router
@@ -148,7 +151,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	rt.Check("database", a.DB.Ping)
 
 	migrations := map[string]fs.FS{
-		"outbox": outbox.Migrations, "inbox": inbox.Migrations, "dead_letters": deadletter.Migrations,
+		"outbox": outbox.Migrations, "inbox": inbox.Migrations, "parked": parking.Migrations, "dead_letters": deadletter.Migrations,
 		"idempotency": httpapi.Migrations, "service": opts.Migrations,
 	}
 	for name, files := range opts.Also {
@@ -183,10 +186,14 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 		Validate: func(e event.Event) error { return opts.Validate(e.Type, e.Data) }, Logger: rt.Logger,
 	})
 	a.DeadLetters = deadletter.NewStore(a.DB, a.sender, a.Events.Now)
+	a.Parking = parking.New(a.DB, a.Group, a.Events.Now, deadletter.RedriveTopic(a.Group))
+	a.DeadLetters.OnSettled(func(ctx context.Context, tx *database.Tx, ids []string, _ deadletter.State) error {
+		return a.Parking.Release(ctx, tx, ids...)
+	})
 	a.Idempotency = httpapi.NewIdempotency(cfg.IdempotencyRetention)
 	a.once = coalesce.New(cfg.RequestBatchMax, cfg.RequestWaitingMax, a.answerAll)
 	a.Consumer, err = consumer.New(cfg.Config, consumer.Deps{
-		Group: a.Group, RedriveOnly: cfg.ReplayGroup != "", Guarantee: opts.Guarantee, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Sender: a.Publisher,
+		Group: a.Group, RedriveOnly: cfg.ReplayGroup != "", Guarantee: opts.Guarantee, DB: a.DB, Outbox: a.Outbox, DeadLetters: a.DeadLetters, Parking: a.Parking, Sender: a.Publisher,
 		Validate: opts.Validate, Key: opts.Key, Logger: rt.Logger, Registry: rt.Registry, Now: a.Events.Now,
 	})
 	if err != nil {
@@ -234,12 +241,20 @@ func (a *App) Start(ctx context.Context) error {
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Config: a.Kafka, Group: a.Group, Topics: a.Consumer.Topics(), Guarantee: a.Consumer.Guarantee(), InstanceID: a.cfg.InstanceID,
 		MaxInFlight: a.cfg.MaxInFlight, MaxInFlightTotal: a.cfg.MaxInFlightTotal, MaxInFlightBytes: a.cfg.MaxInFlightBytes,
+		Parking: a.Parking, ParkedMax: a.cfg.ParkedMax,
 	}, rt.Logger)
 	if err != nil {
 		return err
 	}
 	rt.Check("consumer", func(context.Context) error {
 		return errors.Join(subscriber.Trouble(), a.Consumer.Ready())
+	})
+	if err := rt.Registry.Register(a.Parking.Collector()); err != nil {
+		return fmt.Errorf("parking metrics: %w", err)
+	}
+	rt.Go("blocked keys", func(ctx context.Context) error {
+		a.Parking.Run(ctx, rt.Logger)
+		return nil
 	})
 	consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
 	consume("dead-letter index", func(ctx context.Context) error {

@@ -58,7 +58,9 @@ type adder struct {
 	// handle, if set, is called at the end of each attempt; its error fails the attempt.
 	handle func(attempt int, e event.Event) error
 	// call, if set, makes the handler one with a call to the outside.
-	call     func(e event.Event) error
+	call func(e event.Event) error
+	// options are those of the handler.
+	options  []consumer.Option
 	attempts map[string]int
 }
 
@@ -79,9 +81,9 @@ func (a *adder) run(ctx context.Context, cfg config, rt *service.Runtime) error 
 				return nil, err
 			}
 			return func(ctx context.Context, tx *outbox.Tx, e event.Event) error { return a.add(ctx, tx, e, body) }, nil
-		})
+		}, a.options...)
 	} else {
-		consumer.On(parts.Consumer, a.add)
+		consumer.On(parts.Consumer, a.add, a.options...)
 	}
 	return parts.Start(ctx)
 }

@@ -74,6 +74,9 @@ type Deps struct {
 	Outbox *outbox.Outbox
 	// DeadLetters is told of redriven letters that have been handled.
 	DeadLetters DeadLetters
+	// Parking keeps messages whose key waits for their dead letter; the subscriber must have the same. It may be nil where no
+	// handler Blocks.
+	Parking Parking
 	// Sender puts dead letters on their topic. A publisher that may lose them is refused.
 	Sender deadletter.Sender
 	// Validate checks a message's data against its type's schema.
@@ -90,10 +93,32 @@ type Deps struct {
 // DeadLetters is told when a letter that was redriven has been handled.
 type DeadLetters interface {
 	MarkRedriven(ctx context.Context, tx *database.Tx, id string) error
+	// Settled tells whether a letter was redriven and handled, or discarded.
+	Settled(ctx context.Context, id string) (bool, error)
+}
+
+// Parking is package parking's store.
+type Parking interface {
+	Park(ctx context.Context, messages ...kafka.Parked) error
+	Block(ctx context.Context, r kafka.Record) error
 }
 
 // HandlerFunc is a message's effect. It may be called again for the same message if its transaction did not commit.
 type HandlerFunc func(ctx context.Context, tx *outbox.Tx, e event.Event) error
+
+// route is a handler, and what was said of it.
+type route struct {
+	call   callFunc
+	blocks bool
+}
+
+// Option says of a handler what is not usual.
+type Option func(*route)
+
+// Blocks has the later messages of a key wait while a message that this handler gave up is a dead letter, until that has
+// been redriven and handled, or discarded. It is for keys whose messages build on each other, such as a saga's: the later
+// ones would be decided on a wrong state. Without it the key goes on.
+func Blocks(r *route) { r.blocks = true }
 
 // callFunc is what a handler does before the transaction; it returns the effect. mark is the message's name in the inbox.
 type callFunc func(ctx context.Context, e event.Event, mark string) (HandlerFunc, error)
@@ -105,7 +130,7 @@ type guarantor interface{ Guarantee() kafka.Guarantee }
 type Consumer struct {
 	cfg      Config
 	deps     Deps
-	handlers map[address]callFunc
+	handlers map[address]route
 	topics   []string
 	metrics  *metrics
 	batcher  batcher
@@ -134,7 +159,7 @@ func New(cfg Config, deps Deps) (*Consumer, error) {
 	if deps.Jitter == nil {
 		deps.Jitter = rand.Float64
 	}
-	c := &Consumer{cfg: cfg, deps: deps, handlers: map[address]callFunc{}, batcher: batcher{limit: cfg.BatchMax}}
+	c := &Consumer{cfg: cfg, deps: deps, handlers: map[address]route{}, batcher: batcher{limit: cfg.BatchMax}}
 	c.known = coalesce.Lookup(func(ctx context.Context, marks []string) (map[string]bool, error) {
 		return inbox.Seen(ctx, deps.DB, deps.Group, marks...)
 	})
@@ -144,9 +169,9 @@ func New(cfg Config, deps Deps) (*Consumer, error) {
 }
 
 // On handles messages of type T: the effect of each and what it publishes commit in one transaction.
-func On[T event.Body](c *Consumer, h func(ctx context.Context, tx *outbox.Tx, e event.Event, body T) error) {
+func On[T event.Body](c *Consumer, h func(ctx context.Context, tx *outbox.Tx, e event.Event, body T) error, options ...Option) {
 	var zero T
-	c.add(zero, func(context.Context, event.Event, string) (HandlerFunc, error) {
+	c.add(zero, options, func(context.Context, event.Event, string) (HandlerFunc, error) {
 		return func(ctx context.Context, tx *outbox.Tx, e event.Event) error {
 			body, err := decode[T](e)
 			if err != nil {
@@ -160,9 +185,9 @@ func On[T event.Body](c *Consumer, h func(ctx context.Context, tx *outbox.Tx, e 
 // OnCall handles messages of type T that need the outside: call talks to it, before the transaction and at least once,
 // so it must be keyed by the message to be done once; the handler that it returns is the effect. Call is not made for
 // a message that has been handled, as far as an inbox tells.
-func OnCall[T event.Body](c *Consumer, call func(ctx context.Context, e event.Event, body T) (HandlerFunc, error)) {
+func OnCall[T event.Body](c *Consumer, call func(ctx context.Context, e event.Event, body T) (HandlerFunc, error), options ...Option) {
 	var zero T
-	c.add(zero, func(ctx context.Context, e event.Event, mark string) (HandlerFunc, error) {
+	c.add(zero, options, func(ctx context.Context, e event.Event, mark string) (HandlerFunc, error) {
 		seen, err := c.seen(ctx, mark)
 		if err != nil || seen {
 			return nil, err
@@ -183,12 +208,20 @@ func (c *Consumer) Prepare(fn func(ctx context.Context, tx *outbox.Tx, batch []e
 }
 
 // add panics on a second handler for one type: that is a mistake in the wiring, and every start shows it.
-func (c *Consumer) add(body event.Body, f callFunc) {
+func (c *Consumer) add(body event.Body, options []Option, f callFunc) {
 	at := address{body.EventTopic(), body.EventType()}
 	if _, taken := c.handlers[at]; taken {
 		panic(fmt.Sprintf("consumer %s: two handlers for %s on %s", c.deps.Group, at.typ, at.topic))
 	}
-	c.handlers[at] = f
+	r := route{call: f}
+	for _, option := range options {
+		option(&r)
+	}
+	if r.blocks && (c.deps.Parking == nil || c.deps.Guarantee == kafka.AtMostOnce) {
+		panic(fmt.Sprintf("consumer %s: the handler for %s on %s blocks, for which there must be a Parking, and a guarantee that is not %s",
+			c.deps.Group, at.typ, at.topic, kafka.AtMostOnce))
+	}
+	c.handlers[at] = r
 	if !slices.Contains(c.topics, at.topic) {
 		c.topics = append(c.topics, at.topic)
 	}

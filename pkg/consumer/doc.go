@@ -25,6 +25,10 @@
 //   - unavailable: the database or the broker is gone. The message waits, Ready says so, nothing is dead-lettered and
 //     no attempt is counted, until the infrastructure is back.
 //
+// The wait before the next attempt is in memory if it is short and in nobody's way, and otherwise in the database, with the
+// key's later messages behind it (package parking). When a message was given up its key goes on; where the handler was
+// declared with Blocks, the key waits until the dead letter was redriven and handled, or is discarded.
+//
 // A record that cannot be decoded, or that breaks its schema, is dead-lettered as the bytes it is.
 //
 // Deps.Guarantee is the developer's choice for the group, and the subscriber's must be the same:

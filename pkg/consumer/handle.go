@@ -56,7 +56,7 @@ func (c *Consumer) handle(msg *message.Message) error {
 			mark += "@" + record.Headers[deadletter.HeaderReplay]
 		}
 	}
-	call, ok := c.handlers[address{topic, e.Type}]
+	route, ok := c.handlers[address{topic, e.Type}]
 	if !ok {
 		return fault.Permanentf("no handler for %q on %s", e.Type, topic)
 	}
@@ -64,7 +64,7 @@ func (c *Consumer) handle(msg *message.Message) error {
 		return asUndecodable(err)
 	}
 	ctx := event.WithCause(msg.Context(), event.Cause{ID: e.ID, CorrelationID: e.CorrelationID})
-	effect, err := call(ctx, e, mark)
+	effect, err := route.call(ctx, e, mark)
 	if err != nil {
 		return err
 	}

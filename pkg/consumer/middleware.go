@@ -50,12 +50,18 @@ type gaveUp struct {
 func (g gaveUp) Unwrap() error { return g.error }
 
 // retry tries again what may work later. Only transient errors use up attempts: while infrastructure is away nothing
-// is learnt about the message (invariant 8).
+// is learnt about the message (invariant 8). A message whose wait would be in the way of others is acknowledged, because
+// its subscriber has parked it, and comes again with the attempts that it had.
 func (c *Consumer) retry(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		ctx := msg.Context()
+		delivery := kafka.DeliveryOf(ctx)
 		backoff, away := c.cfg.BackoffInitial, awayInitial
-		for attempt := 1; ; {
+		for range delivery.Attempts() {
+			msg.SetContext(withoutOthers(ctx))
+			backoff = min(2*backoff, c.cfg.BackoffMax)
+		}
+		for attempt := 1 + delivery.Attempts(); ; {
 			_, err := next(msg)
 			if err == nil {
 				return nil, nil
@@ -88,7 +94,7 @@ func (c *Consumer) retry(next message.HandlerFunc) message.HandlerFunc {
 			}
 			c.deps.Logger.InfoContext(ctx, "message is tried again", "attempt", attempt, "wait", wait, "error", err)
 			c.metrics.retries.Inc()
-			if err := sleep(ctx, wait); err != nil {
+			if parked, err := delivery.Wait(ctx, wait, attempt); parked || err != nil {
 				return nil, err
 			}
 			attempt++
@@ -101,25 +107,40 @@ func (c *Consumer) jitter(d time.Duration) time.Duration {
 	return d/2 + time.Duration(c.deps.Jitter()*float64(d/2))
 }
 
-// waitAway waits like sleep, and counts in Ready.
+// persist does what needs infrastructure, again until it is done. A message that waits for it counts in Ready. It fails when
+// ctx ends, or the message's partition is given up.
+func (c *Consumer) persist(ctx context.Context, what string, do func() error) error {
+	for away := awayInitial; ; away = min(2*away, awayMax) {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		c.deps.Logger.WarnContext(ctx, what+", the message waits", "group", c.deps.Group, "wait", away, "error", err)
+		if err := c.waitAway(ctx, c.jitter(away)); err != nil {
+			return err
+		}
+	}
+}
+
+// waitAway waits, and counts in Ready.
 func (c *Consumer) waitAway(ctx context.Context, d time.Duration) error {
 	c.waiting.Add(1)
 	defer c.waiting.Add(-1)
-	return sleep(ctx, d)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
+	case <-kafka.DeliveryOf(ctx).Stopping():
+		return context.Canceled
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// deadLetter writes what was given up to the group's dead-letter topic, and only then lets it be acknowledged.
+// deadLetter writes what was given up to the group's dead-letter topic, and only then lets it be acknowledged. Where the
+// key is to wait for it, the message stands in the parking before, and is marked as blocked afterwards: whenever the
+// process is killed, either the key waits behind a message that will be tried again, or there is a letter to end it.
 func (c *Consumer) deadLetter(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		_, err := next(msg)
@@ -136,30 +157,56 @@ func (c *Consumer) deadLetter(next message.HandlerFunc) message.HandlerFunc {
 			Group: c.deps.Group, ErrorType: errorType(g), Err: g.error, Retries: g.retries, At: c.deps.Now(),
 		}
 		letter := deadletter.New(record, f)
-		for away := awayInitial; ; away = min(2*away, awayMax) {
-			sendErr := c.deps.Sender.SendRecord(ctx, letter)
-			if sendErr == nil {
-				break
-			}
-			if fault.KindOf(sendErr) == fault.Permanent && letter.Headers[deadletter.HeaderOmitted] == "" {
+		blocks, err := c.parkBlocking(ctx, record, letter, g.retries+1)
+		if err != nil {
+			return nil, err
+		}
+		err = c.persist(ctx, "a dead letter cannot be written", func() error {
+			err := c.deps.Sender.SendRecord(ctx, letter)
+			if fault.KindOf(err) == fault.Permanent && letter.Headers[deadletter.HeaderOmitted] == "" {
 				// Too large, and so it will be however often it is sent. A record must not stop its partition (invariant 7).
-				c.deps.Logger.ErrorContext(ctx, "dead letter cannot be written whole, only where its record stands is kept", "topic", letter.Topic, "error", sendErr)
+				c.deps.Logger.ErrorContext(ctx, "dead letter cannot be written whole, only where its record stands is kept", "topic", letter.Topic, "error", err)
 				letter = deadletter.Shortened(letter)
-				continue
+				err = c.deps.Sender.SendRecord(ctx, letter)
 			}
-			c.deps.Logger.WarnContext(ctx, "dead letter cannot be written, the message waits", "topic", letter.Topic, "error", sendErr)
-			if err := c.waitAway(ctx, c.jitter(away)); err != nil {
-				return nil, err
-			}
+			return err
+		})
+		if err == nil && blocks {
+			err = c.persist(ctx, "a key cannot be blocked", func() error { return c.deps.Parking.Block(ctx, record) })
+			kafka.DeliveryOf(ctx).Block()
+		}
+		if err != nil {
+			return nil, err
 		}
 		span := trace.SpanFromContext(ctx)
 		span.SetStatus(codes.Error, g.Error())
 		span.SetAttributes(attribute.String("error.type", f.ErrorType))
 		c.metrics.deadLetters.WithLabelValues(f.ErrorType).Inc()
 		c.deps.Logger.ErrorContext(ctx, "message is dead-lettered", "dead_letter", deadletter.ID(letter.Headers),
-			"error_type", f.ErrorType, "retries", f.Retries, "error", g.error)
+			"error_type", f.ErrorType, "retries", f.Retries, "key_waits", blocks, "error", g.error)
 		return nil, nil
 	}
+}
+
+// parkBlocking parks a message that is about to become a dead letter for which its key is to wait. A letter that was
+// settled before its message came again, after a crash, could let go of nothing any more. What was redriven keeps nobody
+// waiting but the letter's own place.
+func (c *Consumer) parkBlocking(ctx context.Context, r kafka.Record, letter kafka.Record, attempts int) (blocks bool, err error) {
+	delivery := kafka.DeliveryOf(ctx)
+	if delivery == nil || !c.handlers[address{r.Topic, r.Headers[event.HeaderType]}].blocks {
+		return false, nil
+	}
+	return blocks, c.persist(ctx, "a message for which its key has to wait cannot be parked", func() error {
+		settled, err := c.deps.DeadLetters.Settled(ctx, deadletter.ID(letter.Headers))
+		if err != nil || settled {
+			return err
+		}
+		if !delivery.Room() {
+			return errors.New("as many messages of its partition are parked as may be")
+		}
+		blocks = true
+		return c.deps.Parking.Park(ctx, kafka.Parked{Record: r, Attempts: attempts, Due: c.deps.Now()})
+	})
 }
 
 func errorType(err error) string {

@@ -22,5 +22,6 @@
 // It promises that a letter in the topic comes to the table at least once and is one row however often it comes, that
 // every verb may be called twice, and that the table can be rebuilt from the topic (states of redriven and discarded
 // letters excepted, which only the table knows). It does not promise the order of a key between redriven and live
-// messages.
+// messages; that is kept where a handler has its key wait for the letter (consumer.Blocks, package parking), which
+// OnSettled is for.
 package deadletter

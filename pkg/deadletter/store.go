@@ -42,7 +42,15 @@ type Store struct {
 	db   *database.DB
 	send Sender
 	now  func() time.Time
+	// settled are called for letters that become Redriven or Discarded.
+	settled []SettledFunc
 }
+
+// SettledFunc is told, in the transaction that does it, which letters become Redriven or Discarded.
+type SettledFunc func(ctx context.Context, tx *database.Tx, ids []string, to State) error
+
+// OnSettled has fn called whenever letters are settled. It is for wiring, before anything runs.
+func (s *Store) OnSettled(fn SettledFunc) { s.settled = append(s.settled, fn) }
 
 // NewStore returns the store in db; redriven letters go out through send.
 func NewStore(db *database.DB, send Sender, now func() time.Time) *Store {
@@ -198,8 +206,20 @@ func (s *Store) Discard(ctx context.Context, id string, by By) (Letter, error) {
 func (s *Store) MarkRedriven(ctx context.Context, tx *database.Tx, id string) error {
 	_, err := tx.ExecContext(ctx, `UPDATE dead_letters SET state = 'redriven', updated_at = $2
 		WHERE id = $1 AND state <> 'redriven'`, id, s.now().UTC())
+	if err == nil {
+		err = s.tell(ctx, tx, id, Redriven)
+	}
 	if err != nil {
 		return fmt.Errorf("mark dead letter %s redriven: %w", id, database.Classify(err))
+	}
+	return nil
+}
+
+func (s *Store) tell(ctx context.Context, tx *database.Tx, id string, to State) error {
+	for _, fn := range s.settled {
+		if err := fn(ctx, tx, []string{id}, to); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -221,6 +241,9 @@ func (s *Store) change(ctx context.Context, id string, by By, next func(Letter) 
 		l.State, l.UpdatedAt, l.Actor, l.Reason = state, s.now().UTC(), by.Actor, by.Reason
 		_, err = tx.ExecContext(ctx, `UPDATE dead_letters SET state = $2, updated_at = $3, actor = $4, reason = $5
 			WHERE id = $1`, id, string(l.State), l.UpdatedAt, l.Actor, l.Reason)
+		if err == nil && l.State == Discarded {
+			err = s.tell(ctx, tx, id, Discarded)
+		}
 		return database.Classify(err)
 	})
 	return l, err

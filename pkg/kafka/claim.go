@@ -36,18 +36,23 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 	(*sub.group.Load()).Pause(map[string][]int32{topic: {partition}})
 	source := sub.fetcher.open(topic, partition, assigned.InitialOffset())
 	ctx, cancel := context.WithCancel(output.ctx)
+	open, halt := context.WithCancel(ctx)
 	c := &claim{
-		cfg: sub.cfg, output: output, ctx: ctx, cancel: cancel,
+		cfg: sub.cfg, output: output, ctx: ctx, cancel: cancel, open: open, stop: open.Done(), halt: halt,
 		logger: sub.logger.With("topic", topic, "partition", partition),
 		mark:   func(next int64) { sess.MarkOffset(topic, partition, next, "") },
 		commit: func(next int64) error { return sub.member.commit(sess, topic, partition, next) },
 		ahead:  ahead{pause: func(paused bool) { sub.fetcher.pause(source, paused) }},
-		slots:  make(chan struct{}, min(ownInFlight, sub.cfg.MaxInFlight)), shared: sub.shared, moved: make(chan struct{}, 1), stop: make(chan struct{}),
+		slots:  make(chan struct{}, min(ownInFlight, sub.cfg.MaxInFlight)), shared: sub.shared, moved: make(chan struct{}, 1),
 		lanes: map[string]*lane{},
 	}
 	if sub.cfg.Guarantee == AtMostOnce {
 		c.mark = func(int64) {}                            // it is committed already, and maybe more than that
 		c.slots = make(chan struct{}, sub.cfg.MaxInFlight) // what is committed must be handed out, whatever others do
+	}
+	if sub.cfg.Parking != nil && sub.cfg.Guarantee != AtMostOnce {
+		c.parks, c.loaded = newParks(sub.cfg.Parking, topic, partition, sub.cfg.ParkedMax), make(chan struct{})
+		c.running.Go(func() { c.loadParked(assigned.InitialOffset()) })
 	}
 	ended := c.run(assigned.Messages(), source.records, sub.ctx.Done())
 	sub.fetcher.release(source)
@@ -81,14 +86,19 @@ type claim struct {
 	slots, shared chan struct{}
 	// moved tells run that the lowest unfinished message is another, or that there are fewer bytes in hand.
 	moved chan struct{}
-	// stop is closed when nothing more may be handed out.
-	stop chan struct{}
+	// open ends, and with it stop is closed, when nothing more may be handed out. halt ends it.
+	open context.Context
+	stop <-chan struct{}
+	halt context.CancelFunc
 	// running counts lanes.
 	running sync.WaitGroup
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
 	tracker tracker
+	// parks is nil without a Parking. loaded is closed when it is known what is parked.
+	parks  *parks
+	loaded chan struct{}
 	// hand counts the messages in hand, and bytes theirs; waits is set while the next message may have to wait for one.
 	hand, bytes int
 	waits       bool
@@ -97,8 +107,12 @@ type claim struct {
 	sealed bool
 }
 
-// lane is the queue of one key. It exists while it has a message in hand.
-type lane struct{ waiting []job }
+// lane is the queue of one key. It exists while it has a message in hand: head, since began.
+type lane struct {
+	head    job
+	began   time.Time
+	waiting []job
+}
 
 type job struct {
 	record *sarama.ConsumerMessage
@@ -110,12 +124,21 @@ type job struct {
 // run takes records up as places come free, until the partition is taken away (assigned is closed; what comes there is of
 // sarama's first request, before it was paused, and comes again), the subscription ends, or closing does. It returns true
 // when records is closed: there are none where the partition stands. It never stops reading records: others wait for it.
+// Nothing is taken up before c.loaded is closed, if there is one.
 func (c *claim) run(assigned <-chan *sarama.ConsumerMessage, records <-chan []*sarama.ConsumerMessage, closing <-chan struct{}) (ended bool) {
 	var retry <-chan time.Time // set after a commit that failed
+	var pressed <-chan time.Time
+	loaded := c.loaded
 	for {
 		var slot chan struct{}
-		if retry == nil && len(c.ahead.records) > 0 {
+		if retry == nil && loaded == nil && len(c.ahead.records) > 0 {
 			slot = c.room(c.ahead.records[0])
+			if c.parks != nil && len(slot) == cap(slot) {
+				c.press(false)
+				if pressed == nil {
+					pressed = time.After(pressEvery)
+				}
+			}
 		}
 		select {
 		case _, ok := <-assigned:
@@ -137,6 +160,11 @@ func (c *claim) run(assigned <-chan *sarama.ConsumerMessage, records <-chan []*s
 			c.ahead.drop(1)
 		case <-retry:
 			retry = nil
+		case <-loaded:
+			loaded = nil
+		case <-pressed:
+			pressed = nil
+			c.press(true)
 		case <-c.moved:
 		case <-c.output.done:
 			return false
@@ -199,69 +227,74 @@ func (c *claim) take(record *sarama.ConsumerMessage, slot chan struct{}) {
 		return
 	}
 	key := string(record.Key)
+	if c.parks != nil {
+		c.parks.taken(record.Offset)
+		if c.parks.has(key) {
+			c.divert(key, j)
+			return
+		}
+	}
 	if l := c.lanes[key]; l != nil {
 		l.waiting = append(l.waiting, j)
 		return
 	}
-	l := &lane{}
+	l := &lane{head: j}
+	if c.parks != nil {
+		l.began = time.Now()
+	}
 	c.lanes[key] = l
 	c.running.Go(func() {
-		for next, ok := j, true; ok; next, ok = c.next(key, l) {
-			if !c.work(next) {
-				return
+		for next, ok := j, true; ok; {
+			var d *Delivery
+			if d, ok = c.work(next); ok {
+				next, ok = c.nextOf(key, l, next, d)
 			}
 		}
 	})
 }
 
-// next takes the lane's next message, or removes the lane.
-func (c *claim) next(key string, l *lane) (job, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(l.waiting) == 0 {
-		delete(c.lanes, key)
-		return job{}, false
-	}
-	j := l.waiting[0]
-	l.waiting = l.waiting[1:]
-	return j, true
-}
-
 // work sees one message through to its acknowledgement. It returns false when the claim ended first.
-func (c *claim) work(j job) bool {
+func (c *claim) work(j job) (*Delivery, bool) {
 	for {
-		acked, ok := c.deliver(j.record)
+		d, acked, ok := c.deliver(j.record, 0, false)
 		if !ok {
-			return false
+			return nil, false
 		}
 		if acked || c.cfg.Guarantee == AtMostOnce {
-			c.finish(j)
-			return true
+			if d == nil || !d.parked {
+				c.finish(j)
+			}
+			return d, true
 		}
 		select {
 		case <-time.After(c.cfg.NackDelay):
 		case <-c.stop:
-			return false
+			return nil, false
 		}
 	}
 }
 
-// deliver hands the message out once and waits for the answer.
-func (c *claim) deliver(record *sarama.ConsumerMessage) (acked, ok bool) {
+// deliver hands the message out once and waits for the answer. The delivery is nil for one that cannot be parked.
+func (c *claim) deliver(record *sarama.ConsumerMessage, attempts int, kept bool) (d *Delivery, acked, ok bool) {
 	msg := unmarshal(record)
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
-	msg.SetContext(ctx)
+	if c.parks != nil && record.Key != nil {
+		d = &Delivery{Context: ctx, claim: c, attempts: attempts, kept: kept}
+		msg.SetContext(d)
+	} else {
+		msg.SetContext(ctx)
+	}
 	if !c.output.send(msg, c.stop) {
-		return false, false
+		return d, false, false
 	}
 	select {
 	case <-msg.Acked():
-		return true, true
+		return d, true, true
 	case <-msg.Nacked():
-		return false, true
+		return d, false, true
 	case <-c.ctx.Done():
-		return false, false
+		return d, false, false
 	}
 }
 
@@ -315,7 +348,7 @@ func (c *claim) drain() {
 	if c.cfg.Guarantee == AtMostOnce {
 		c.handOutReserved(over.Done())
 	}
-	close(c.stop)
+	c.halt()
 	finished := make(chan struct{})
 	go func() {
 		c.running.Wait()

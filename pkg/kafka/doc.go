@@ -6,13 +6,17 @@
 // The Subscriber is one member of its consumer group, whatever the number of topics. It promises that
 //
 //   - messages of one key are handed out in the log's order, the next only after the one before was acknowledged;
-//   - messages of other keys do not wait for them, even in one partition, up to MaxInFlight messages a partition;
-//   - an offset is committed only up to the lowest message of its partition that is not acknowledged;
+//   - messages of other keys do not wait for them, even in one partition, up to MaxInFlight messages a partition; with a
+//     Parking that has room, those that wait for their next attempt, and those behind them, are not among these;
+//   - an offset is committed only up to the lowest message of its partition that is neither acknowledged nor parked;
 //   - a negative acknowledgement hands the same message out again, still ahead of the later ones of its key;
 //   - when a partition is taken away, or on Close, nothing more is handed out, what is in hand may finish within
 //     DrainTimeout, and what finished is committed before the next member starts;
 //   - no record stops a partition: any bytes, any headers, with or without key and value, reach the channel;
 //   - what a request costs does not grow with the partitions that nothing comes to.
+//
+// What is parked of a partition is handed out by whoever has the partition, as it becomes due, each key's messages in the
+// log's order and before all later ones. Memory holds the names of the keys, and none of their messages.
 //
 // A message may be delivered more than once: after a crash, and after a partition moved while a handler was slower
 // than DrainTimeout. Messages after the lowest unfinished one come again too, though they had been acknowledged.

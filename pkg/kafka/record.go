@@ -129,6 +129,17 @@ func received(r *sarama.ConsumerMessage) Record {
 	}
 }
 
+// received is the inverse of the function of that name.
+func (r Record) received() *sarama.ConsumerMessage {
+	m := &sarama.ConsumerMessage{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value,
+	}
+	for name, value := range r.headers() {
+		m.Headers = append(m.Headers, &sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+	}
+	return m
+}
+
 // message is r on its way to r.Topic; Kafka chooses partition, offset and time. Headers of the reserved prefix are left
 // out: an event that is forwarded carries where it came from, and that is not for the wire.
 func (r Record) message() *sarama.ProducerMessage {

@@ -23,6 +23,8 @@ const (
 	defaultNackDelay        = 100 * time.Millisecond
 	defaultDrainTimeout     = 10 * time.Second
 	defaultSessionTimeout   = 10 * time.Second
+	defaultParkAfter        = time.Second
+	defaultParkedMax        = 10_000
 	commitInterval          = time.Second
 	// ownInFlight is how many messages a partition may have in flight whatever others have.
 	ownInFlight = 32
@@ -49,6 +51,14 @@ type SubscriberConfig struct {
 	// MaxInFlightBytes is how many bytes of keys and values these may have together; one message may be larger. What was
 	// fetched ahead of them comes on top, about 1 MiB a partition. Default 2 MiB.
 	MaxInFlightBytes int
+	// Parking, if set, takes the messages that have to wait for longer than ParkAfter, or while others want their place.
+	// Without one they wait in memory, as they do with AtMostOnce.
+	Parking Parking
+	// ParkAfter is how long a message may keep its place in memory while it waits to be tried again, and how long one that
+	// is with its handler may keep places for those behind it when others want them. Default 1 s.
+	ParkAfter time.Duration
+	// ParkedMax is how many messages of one partition may be parked. Those beyond wait in memory. Default 10,000.
+	ParkedMax int
 	// InstanceID, when set, makes the process a static member (KIP-345): it gets its partitions back at once when it
 	// is killed and started again. The price: after Close its partitions wait SessionTimeout for another member.
 	InstanceID string
@@ -72,6 +82,12 @@ func (c *SubscriberConfig) setDefaults() {
 	if c.MaxInFlightBytes == 0 {
 		c.MaxInFlightBytes = defaultMaxInFlightBytes
 	}
+	if c.ParkAfter == 0 {
+		c.ParkAfter = defaultParkAfter
+	}
+	if c.ParkedMax == 0 {
+		c.ParkedMax = defaultParkedMax
+	}
 	if c.NackDelay == 0 {
 		c.NackDelay = defaultNackDelay
 	}
@@ -92,7 +108,8 @@ func (c *SubscriberConfig) Validate() error {
 	if len(c.Topics) == 0 || slices.Contains(c.Topics, "") {
 		errs = append(errs, fmt.Errorf("topics are %q, must be one name or more, none of them empty", c.Topics))
 	}
-	if c.MaxInFlight < 0 || c.MaxInFlightTotal < 0 || c.MaxInFlightBytes < 0 || c.NackDelay < 0 || c.DrainTimeout < 0 || c.SessionTimeout < 0 {
+	if c.MaxInFlight < 0 || c.MaxInFlightTotal < 0 || c.MaxInFlightBytes < 0 || c.ParkAfter < 0 || c.ParkedMax < 0 ||
+		c.NackDelay < 0 || c.DrainTimeout < 0 || c.SessionTimeout < 0 {
 		errs = append(errs, errors.New("bounds must not be negative"))
 	}
 	return errors.Join(errs...)

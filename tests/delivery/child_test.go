@@ -28,6 +28,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/inbox"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/outbox"
+	"github.com/orderflow/orderflow/pkg/parking"
 	"github.com/orderflow/orderflow/tests/internal/broker"
 )
 
@@ -36,7 +37,8 @@ const roleVariable = "DELIVERY_PROCESS"
 
 // process is a process with a database that can be killed. Its zero fault is none.
 type process struct {
-	// Plays is "consumer", "relay" or "transformer".
+	// Plays is "consumer", "parking" (a consumer that parks what fails, and whose keys wait for their dead letters), "relay" or
+	// "transformer".
 	Plays     string
 	Guarantee kafka.Guarantee
 	// Topic is read, or published to by a relay; Out is written by a transformer.
@@ -61,7 +63,7 @@ func newProcess(t *testing.T, plays string, g kafka.Guarantee) process {
 }
 
 var tables = map[string]fs.FS{
-	"outbox": outbox.Migrations, "inbox": inbox.Migrations, "dead_letters": deadletter.Migrations,
+	"outbox": outbox.Migrations, "inbox": inbox.Migrations, "dead_letters": deadletter.Migrations, "parked": parking.Migrations,
 	"effects": fstest.MapFS{"0001_effects.sql": {Data: []byte("-- +goose Up\nCREATE TABLE effects (value text NOT NULL);\n")}},
 }
 
@@ -172,7 +174,7 @@ func play(spec string) int {
 	defer cancel()
 	var err error
 	switch p.Plays {
-	case "consumer":
+	case "consumer", "parking":
 		err = p.consume(ctx)
 	case "relay":
 		err = p.relay(ctx)
@@ -264,24 +266,34 @@ func (p process) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	parks := &dyingParking{Store: parking.New(a.db, p.Group, a.events.Now, deadletter.RedriveTopic(p.Group)), dies: p.Fault == "after parking"}
+	var options []consumer.Option
+	settings := kafka.SubscriberConfig{Config: a.kafka, Group: p.Group, Guarantee: p.Guarantee, MaxInFlight: 1, InstanceID: p.Instance}
+	if p.Plays == "parking" {
+		options = append(options, consumer.Blocks)
+		settings.Parking, settings.ParkAfter = parks, time.Nanosecond
+		go parks.Run(ctx, slog.Default())
+	}
+	tries := map[string]int{}
 	c, err := consumer.New(
 		consumer.Config{MaxAttempts: 3, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond, BatchMax: 256},
 		consumer.Deps{
 			Group: p.Group, Guarantee: p.Guarantee, DB: a.db, Outbox: a.outbox,
-			DeadLetters: deadletter.NewStore(a.db, a.sender, a.events.Now), Sender: a.sender,
+			DeadLetters: deadletter.NewStore(a.db, a.sender, a.events.Now), Sender: dying{a.sender, p.Fault == "after the dead letter"}, Parking: parks,
 			Validate: func(string, []byte) error { return nil },
 			Logger:   slog.Default(), Registry: prometheus.NewRegistry(), Now: a.events.Now,
 		})
 	if err != nil {
 		return err
 	}
-	failed := false
 	consumer.On(c, func(ctx context.Context, tx *outbox.Tx, e event.Event, body happened) error {
+		tries[body.Value]++ // one key, so one after the other
+		again := tries[body.Value] > 1
 		switch {
-		case p.Fault == "before handling":
+		case p.Fault == "before handling", p.Fault == "before handling the next" && body.Value == "next":
 			kill()
-		case p.Fault == "the handler fails once" && !failed:
-			failed = true
+		case body.Value == "m" && (p.Fault == "it never works" || p.Fault == "after the dead letter" || p.Fault == "after parking"),
+			body.Value == "m" && !again && (p.Fault == "the handler fails once" || p.Fault == "after handling what was parked"):
 			return errors.New("it does")
 		}
 		if _, err := tx.ExecContext(ctx, "INSERT INTO effects (value) VALUES ($1)", body.Value); err != nil {
@@ -290,14 +302,13 @@ func (p process) consume(ctx context.Context) error {
 		switch p.Fault {
 		case "while handling":
 			kill()
-		case "after handling":
+		case "after handling", "after handling what was parked":
 			tx.AfterCommit(kill)
 		}
 		return nil
-	})
-	sub, err := kafka.NewSubscriber(kafka.SubscriberConfig{
-		Config: a.kafka, Group: p.Group, Topics: c.Topics(), Guarantee: p.Guarantee, MaxInFlight: 1, InstanceID: p.Instance,
-	}, slog.Default())
+	}, options...)
+	settings.Topics = c.Topics()
+	sub, err := kafka.NewSubscriber(settings, slog.Default())
 	if err != nil {
 		return err
 	}
@@ -331,7 +342,7 @@ func (p process) relay(ctx context.Context) error {
 	return a.outbox.Relay(dying{a.sender, p.Fault == "after sending"}, outbox.RelayOptions{}).Run(ctx)
 }
 
-// dying is a sender that kills the process when everything is sent and nobody has noted it.
+// dying is a sender that kills the process when something is sent and nobody has noted it.
 type dying struct {
 	*kafka.Publisher
 	dies bool
@@ -343,6 +354,28 @@ func (d dying) SendBatch(ctx context.Context, batch []event.Addressed) []error {
 		kill()
 	}
 	return errs
+}
+
+func (d dying) SendRecord(ctx context.Context, r kafka.Record) error {
+	err := d.Publisher.SendRecord(ctx, r)
+	if d.dies && err == nil {
+		kill()
+	}
+	return err
+}
+
+// dyingParking kills the process when messages are parked, and their offsets are not committed.
+type dyingParking struct {
+	*parking.Store
+	dies bool
+}
+
+func (d *dyingParking) Park(ctx context.Context, messages ...kafka.Parked) error {
+	err := d.Store.Park(ctx, messages...)
+	if d.dies && err == nil {
+		kill()
+	}
+	return err
 }
 
 // transform copies Topic to Out.
