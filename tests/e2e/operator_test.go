@@ -70,7 +70,7 @@ func TestOperatorsCommands(t *testing.T) {
 func again(id string, failures int) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		l, err := system.Letter(ctx, "inventory", id)
-		if err == nil && (l.Failures != failures || l.State != letters.StateWaiting) {
+		if err == nil && (l.Failures != failures || l.State != letters.StateFailedAgain) {
 			err = fmt.Errorf("dead letter %s is %s after %d failures", id, l.State, l.Failures)
 		}
 		return err
