@@ -229,7 +229,7 @@ func TestIndexIsRebuilt(t *testing.T) {
 		require.EqualValues(t, 1, sum.Total)
 		require.Len(t, d.s.Messages("sums", "sum.changed", "redriven"), 1, "handled before, and once")
 
-		// Started again it knows where it is, and reads nothing twice.
+		// Started again, it is as it was.
 		d.svc.Stop()
 		d.start()
 		d.letters("?state=redriven", 3)

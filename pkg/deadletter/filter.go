@@ -108,8 +108,8 @@ func (f Filter) conditions(c *conditions) {
 	}
 }
 
-// open is the condition of what waits for an operator, in the words of the index that is for it.
-const open = `settled_at IS NULL AND state IN ('waiting', 'failed_again')`
+// open is the condition of what waits for an operator: waiting and failed_again, in the words of the index that is for it.
+const open = `settled_at IS NULL AND state <> 'redriving'`
 
 var escapeLike = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
@@ -123,18 +123,29 @@ type Position struct {
 
 // List returns at most limit letters behind a position, the last failed first, without their headers and values.
 func (s *Store) List(ctx context.Context, f Filter, after Position, limit int) ([]Letter, error) {
-	var c conditions
+	return s.letters(ctx, f.behind(after), lastFirst, limit)
+}
+
+// lastFirst is List's order.
+const lastFirst = `failed_at DESC, id`
+
+func (f Filter) behind(after Position) (c conditions) {
 	f.conditions(&c)
 	if after.ID != "" {
 		// The first half alone is what an index can begin with.
 		c.add(`failed_at <= $%d AND (failed_at < $%d OR id > $%d)`, after.FailedAt.UTC(), after.FailedAt.UTC(), after.ID)
 	}
-	return s.letters(ctx, listed, c, `failed_at DESC, id`, limit)
+	return c
 }
 
-func (s *Store) letters(ctx context.Context, columns string, c conditions, order string, limit int) ([]Letter, error) {
-	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`SELECT %s FROM dead_letters%s ORDER BY %s LIMIT $%d`,
-		columns, c.where(), order, len(c.args)+1), append(c.args, limit)...)
+// query reads letters without what may be large.
+func (c conditions) query(order string, limit int) (text string, args []any) {
+	return fmt.Sprintf(`SELECT %s FROM dead_letters%s ORDER BY %s LIMIT $%d`, listed, c.where(), order, len(c.args)+1), append(c.args, limit)
+}
+
+func (s *Store) letters(ctx context.Context, c conditions, order string, limit int) ([]Letter, error) {
+	query, args := c.query(order, limit)
+	rows, err := s.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", database.Classify(err))
 	}

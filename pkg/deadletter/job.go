@@ -128,7 +128,7 @@ func (s *Store) Preview(ctx context.Context, r JobRequest) (p Preview, err error
 	if p.Causes, err = s.causes(ctx, c, previewed); err != nil {
 		return p, err
 	}
-	p.Letters, err = s.letters(ctx, listed, c, inOrder, previewed)
+	p.Letters, err = s.letters(ctx, c, inOrder, previewed)
 	return p, err
 }
 

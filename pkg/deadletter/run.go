@@ -177,7 +177,7 @@ func (s *Store) outcome(ctx context.Context, tx *database.Tx, j *Job) (underWay 
 
 // take does the job's verb to those of the letters behind claimed, up to the given number, that still wait.
 func (s *Store) take(ctx context.Context, tx *database.Tx, j Job, upTo int) (ids []string, err error) {
-	const selected = `settled_at IS NULL AND state IN ('waiting', 'failed_again') AND id IN
+	const selected = open + ` AND id IN
 		(SELECT letter FROM dead_letter_job_items WHERE job = %s AND seq > %s AND seq <= %s)`
 	if j.Verb == VerbDiscard {
 		ids, err = s.settle(ctx, tx, Discarded, j.By, j.ID, fmt.Sprintf(selected, "$6", "$7", "$8"), j.ID, j.Claimed, upTo)
