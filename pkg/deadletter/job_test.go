@@ -113,7 +113,7 @@ func (g *group) over(t *testing.T, id string) deadletter.Job {
 		j, err = g.Job(t.Context(), id)
 		require.NoError(t, err)
 		return j.Over()
-	}, time.Minute, 5*time.Millisecond)
+	}, 30*time.Second, 5*time.Millisecond)
 	return j
 }
 
@@ -223,10 +223,12 @@ func TestThreshold(t *testing.T) {
 		}
 		r := redriveAll()
 		r.Rate, r.MaxFailures = 20, 3 // five at a time
+		start := time.Now()
 		j, err := g.Begin(t.Context(), r)
 		require.NoError(t, err)
 		run(t, g.Store)
 		j = g.over(t, j.ID)
+		require.GreaterOrEqual(t, time.Since(start), 250*time.Millisecond, "the rate")
 		require.Equal(t, deadletter.Stopped, j.State)
 		require.Equal(t, "6 letters failed again, 3 may", j.Detail)
 		require.Equal(t, []int{10, 4, 6}, []int{j.Taken, j.Settled, j.Failed})
