@@ -260,6 +260,11 @@ func (a *App) Start(ctx context.Context) error {
 		return fmt.Errorf("lag metrics: %w", err)
 	}
 	rt.Every("consumer lag", a.cfg.LagInterval, lag.update)
+	letters, err := deadletter.NewMetrics(a.DeadLetters, rt.Registry)
+	if err != nil {
+		return err
+	}
+	rt.Every("dead-letter count", a.cfg.LagInterval, letters.Update)
 	rt.Every("inbox purge", purgeInterval, func(ctx context.Context) error {
 		_, err := inbox.Purge(ctx, a.DB, a.Events.Now().Add(-a.cfg.InboxRetention), purgeBatch)
 		return err

@@ -49,7 +49,9 @@ func openDesk(t *testing.T, url string, a *adder) *desk {
 	return d
 }
 
-func (d *desk) start() { d.svc = testkit.Run(d.s, "adder", d.a.run, "DATABASE_URL="+d.url) }
+func (d *desk) start() {
+	d.svc = testkit.Run(d.s, "adder", d.a.run, "DATABASE_URL="+d.url, "LAG_INTERVAL=100ms")
+}
 
 // post sends a verb with who and why added, and returns the status and the answer.
 func (d *desk) post(path string, body map[string]any) (int, string) {
@@ -100,6 +102,7 @@ func TestRedriveASelection(t *testing.T) {
 			d.s.Send("/test", fmt.Sprint("k", i), numberGiven{N: 1})
 		}
 		d.letters("?state=waiting", n)
+		testkit.Until(d.s, "they are counted", func() bool { return d.svc.Metric(`dead_letters{group="adder",state="waiting"}`) == n })
 		var causes struct {
 			Items []struct {
 				Cause         string
@@ -121,7 +124,7 @@ func TestRedriveASelection(t *testing.T) {
 
 		j := d.begin(request)
 		require.Equal(t, []any{"stopped", n, 2, 2}, []any{j.State, j.Total, j.Taken, j.Failed})
-		require.Contains(t, j.Detail, "of the canary failed again")
+		require.Contains(t, j.Detail, "a letter of the canary of 2 failed again")
 		d.letters("?state=failed_again", 2)
 		d.letters("?state=waiting", n-2)
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
@@ -131,18 +132,30 @@ func (h handler) GetDeadLetter(ctx context.Context, r rest.GetDeadLetterRequestO
 
 // RedriveDeadLetter implements POST /admin/dead-letters/{id}/redrive.
 func (h handler) RedriveDeadLetter(ctx context.Context, r rest.RedriveDeadLetterRequestObject) (rest.RedriveDeadLetterResponseObject, error) {
-	l, err := h.store.Redrive(ctx, r.ID, By(*r.Body))
+	by, err := who(*r.Body)
+	if err != nil {
+		return nil, err
+	}
+	l, err := h.store.Redrive(ctx, r.ID, by)
 	return rest.RedriveDeadLetter202JSONResponse(body(l)), problem(err, "dead letter "+r.ID)
 }
 
 // DiscardDeadLetter implements POST /admin/dead-letters/{id}/discard.
 func (h handler) DiscardDeadLetter(ctx context.Context, r rest.DiscardDeadLetterRequestObject) (rest.DiscardDeadLetterResponseObject, error) {
-	l, err := h.store.Discard(ctx, r.ID, By(*r.Body))
+	by, err := who(*r.Body)
+	if err != nil {
+		return nil, err
+	}
+	l, err := h.store.Discard(ctx, r.ID, by)
 	return rest.DiscardDeadLetter200JSONResponse(body(l)), problem(err, "dead letter "+r.ID)
 }
 
 // EditDeadLetter implements POST /admin/dead-letters/{id}/edit.
 func (h handler) EditDeadLetter(ctx context.Context, r rest.EditDeadLetterRequestObject) (rest.EditDeadLetterResponseObject, error) {
+	by, err := who(rest.By{Actor: r.Body.Actor, Reason: r.Body.Reason})
+	if err != nil {
+		return nil, err
+	}
 	var bytes []byte
 	switch text, encoded := r.Body.Value, r.Body.ValueBase64; {
 	case (text == nil) == (encoded == nil):
@@ -150,7 +163,6 @@ func (h handler) EditDeadLetter(ctx context.Context, r rest.EditDeadLetterReques
 	case text != nil:
 		bytes = []byte(*text)
 	default:
-		var err error
 		if bytes, err = base64.StdEncoding.DecodeString(*encoded); err != nil {
 			return nil, httpapi.BadRequest("the request does not match the API", httpapi.FieldError{In: "body", Path: "/value_base64", Detail: "must be base64 with padding (RFC 4648, section 4)"})
 		}
@@ -158,8 +170,22 @@ func (h handler) EditDeadLetter(ctx context.Context, r rest.EditDeadLetterReques
 	if len(bytes) > maxBody {
 		return nil, httpapi.NewProblem(http.StatusRequestEntityTooLarge, "the letter's body must be at most %d bytes, is %d", maxBody, len(bytes))
 	}
-	l, err := h.store.Edit(ctx, r.ID, bytes, By{Actor: r.Body.Actor, Reason: r.Body.Reason})
+	l, err := h.store.Edit(ctx, r.ID, bytes, by)
 	return rest.EditDeadLetter200JSONResponse(detail(l)), problem(err, "dead letter "+r.ID)
+}
+
+// who refuses an actor or a reason of nothing but spaces: the audit trail is for somebody to read.
+func who(by rest.By) (By, error) {
+	var mistakes []httpapi.FieldError
+	for name, text := range map[string]string{"/actor": by.Actor, "/reason": by.Reason} {
+		if strings.TrimSpace(text) == "" {
+			mistakes = append(mistakes, httpapi.FieldError{In: "body", Path: name, Detail: "must not be blank"})
+		}
+	}
+	if mistakes != nil {
+		return By{}, httpapi.BadRequest("the audit trail needs to know who and why", mistakes...)
+	}
+	return By(by), nil
 }
 
 // problem is what a caller hears of the store's errors. What was not found is named.

@@ -14,8 +14,12 @@ const defaultMaxFailures = 10
 // BeginJob implements POST /admin/dead-letters/jobs.
 func (h handler) BeginJob(ctx context.Context, r rest.BeginJobRequestObject) (rest.BeginJobResponseObject, error) {
 	b := r.Body
+	by, err := who(rest.By{Actor: b.Actor, Reason: b.Reason})
+	if err != nil {
+		return nil, err
+	}
 	request := JobRequest{
-		Verb: string(b.Verb), By: By{Actor: b.Actor, Reason: b.Reason},
+		Verb: string(b.Verb), By: by,
 		Filter: Filter{
 			State: State(value(b.Filter.State)), Group: value(b.Filter.Group), Topic: value(b.Filter.Topic), EventType: value(b.Filter.EventType),
 			ErrorType: string(value(b.Filter.ErrorType)), Cause: value(b.Filter.Cause), Key: value(b.Filter.Key), Text: value(b.Filter.Text),
@@ -43,7 +47,11 @@ func (h handler) GetJob(ctx context.Context, r rest.GetJobRequestObject) (rest.G
 
 // StopJob implements POST /admin/dead-letters/jobs/{job}/stop.
 func (h handler) StopJob(ctx context.Context, r rest.StopJobRequestObject) (rest.StopJobResponseObject, error) {
-	j, err := h.store.Stop(ctx, r.Job, By(*r.Body))
+	by, err := who(*r.Body)
+	if err != nil {
+		return nil, err
+	}
+	j, err := h.store.Stop(ctx, r.Job, by)
 	return rest.StopJob202JSONResponse(jobBody(j)), problem(err, "job "+r.Job)
 }
 

@@ -199,7 +199,7 @@ func TestCanary(t *testing.T) {
 				run(t, g.Store)
 				j = g.over(t, j.ID)
 				if fails {
-					require.Equal(t, []any{deadletter.Stopped, "1 of the 3 letters of the canary failed again"}, []any{j.State, j.Detail})
+					require.Equal(t, []any{deadletter.Stopped, "a letter of the canary of 3 failed again"}, []any{j.State, j.Detail})
 					require.Equal(t, []int{3, 2, 1}, []int{j.Taken, j.Settled, j.Failed})
 					require.ElementsMatch(t, ids(0, 3), g.received())
 					return

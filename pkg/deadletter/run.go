@@ -141,7 +141,7 @@ func (s *Store) claim(ctx context.Context, tx *database.Tx, j *Job) (mine bool, 
 func (j *Job) decide(now time.Time, underWay int) (over bool) {
 	switch {
 	case j.State == Canary && j.Failed > 0:
-		j.stop(now, fmt.Sprintf("%d of the %d letters of the canary failed again", j.Failed, j.Canary))
+		j.stop(now, fmt.Sprintf("a letter of the canary of %d failed again", j.Canary))
 	case j.State == Running && j.Failed > j.MaxFailures:
 		j.stop(now, fmt.Sprintf("%d letters failed again, %d may", j.Failed, j.MaxFailures))
 	case j.State == Canary && underWay == 0 && j.Taken >= j.Canary:

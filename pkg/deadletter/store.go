@@ -119,13 +119,18 @@ func (s *Store) settle(ctx context.Context, tx *database.Tx, to State, by By, jo
 		return nil, database.Classify(err)
 	}
 	if len(ids) > 0 {
-		for _, fn := range s.settled {
-			if err := fn(ctx, tx, ids, to); err != nil {
-				return nil, err
-			}
+		err = s.tell(ctx, tx, ids, to)
+	}
+	return ids, err
+}
+
+func (s *Store) tell(ctx context.Context, tx *database.Tx, ids []string, to State) error {
+	for _, fn := range s.settled {
+		if err := fn(ctx, tx, ids, to); err != nil {
+			return err
 		}
 	}
-	return ids, nil
+	return nil
 }
 
 // texts reads rows of one text each.
@@ -146,7 +151,10 @@ func texts(rows *sql.Rows, err error) (all []string, _ error) {
 
 // MarkRedriven writes, in the transaction of the handler that succeeded, that the letter has been handled.
 func (s *Store) MarkRedriven(ctx context.Context, tx *database.Tx, id string) error {
-	_, err := s.settle(ctx, tx, Redriven, By{}, "", `id = $6 AND state <> 'redriven'`, id)
+	ids, err := s.settle(ctx, tx, Redriven, By{}, "", `id = $6 AND state <> 'redriven'`, id)
+	if err == nil && len(ids) == 0 {
+		err = s.tell(ctx, tx, []string{id}, Redriven) // the table may not know the letter, and the message was handled all the same
+	}
 	if err != nil {
 		return fmt.Errorf("mark dead letter %s redriven: %w", id, err)
 	}

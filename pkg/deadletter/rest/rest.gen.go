@@ -197,7 +197,7 @@ func (e StateFilter) Valid() bool {
 	}
 }
 
-// Actor Who asks.
+// Actor Who asks; not blank.
 type Actor = string
 
 // AuditEntry defines model for AuditEntry.
@@ -220,10 +220,10 @@ type AuditEntryVerb string
 
 // By defines model for By.
 type By struct {
-	// Actor Who asks.
+	// Actor Who asks; not blank.
 	Actor Actor `json:"actor"`
 
-	// Reason Why.
+	// Reason Why; not blank.
 	Reason Reason `json:"reason"`
 }
 
@@ -249,10 +249,10 @@ type Cause struct {
 
 // Edit defines model for Edit.
 type Edit struct {
-	// Actor Who asks.
+	// Actor Who asks; not blank.
 	Actor Actor `json:"actor"`
 
-	// Reason Why.
+	// Reason Why; not blank.
 	Reason Reason `json:"reason"`
 
 	// Value The body, where it is text. Either this or value_base64.
@@ -335,7 +335,7 @@ type JobPreview struct {
 
 // JobRequest defines model for JobRequest.
 type JobRequest struct {
-	// Actor Who asks.
+	// Actor Who asks; not blank.
 	Actor Actor `json:"actor"`
 
 	// Canary So many letters go first, and every one must be handled before the rest goes. Not for discard.
@@ -356,7 +356,7 @@ type JobRequest struct {
 	// Rate The most letters a second; 0 is no limit.
 	Rate *int `json:"rate,omitempty"`
 
-	// Reason Why.
+	// Reason Why; not blank.
 	Reason Reason  `json:"reason"`
 	Verb   JobVerb `json:"verb"`
 }
@@ -460,7 +460,7 @@ type LetterPage struct {
 	Items []Letter `json:"items"`
 }
 
-// Reason Why.
+// Reason Why; not blank.
 type Reason = string
 
 // State defines model for State.
@@ -5393,65 +5393,65 @@ func (sh *strictHandler) RedriveDeadLetter(w http.ResponseWriter, r *http.Reques
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7Ftbc9w2lv4rKO5W5WFpSfFtN1Ltg29J7Lg2LtubeYhdLjR5uhtqEqABUK0el//71DkASDYJstmWlElq",
-	"5iEVqwkCB+f6nQu/JJkqKyVBWpOcf0kqrnkJFjT99azWRmn8Vw4m06KyQsnkPPnbGjQwuwZW8RWwBSyV",
-	"BgYyh/yCLbUq6dlrITdsDTwHzbbCrpmG4n8/JBKu7YfkJEkTgXt9rkHvkjSRvITkPMnckWlisjWUHM8u",
-	"+fVrkCu7Ts6/P7v/ME3srsKlxmohV8nXr2ny8vkUkRoypXO25YYthTaWaeB5yrhhVlUiu1dxbQW+dU8t",
-	"lwZsQ1vF7bolTeRJmmj4XAsNeXJudQ0jZD44O0uTUsiG7BjNr9TCkR056lIt5p71+OHho16LUtjmqB7H",
-	"C3rY3T2HJa8Lm5w/wmvwa1HWJf7hLuX+as8R0sIKNB30qyx2z3htYCgOfMQKsKhbTh3gmme22DG7FoZl",
-	"+NaoUtCWIwz4nznMxtNfaK30e3oU5wTggk/0cves/9SwTM6T/zhtTeXUPTWn7Z7NKVcg7eQpuGB4yrHq",
-	"g2f9pFVdHWC1WnoGK2nqEjRb4UtjnKaHY3Tdf/RoHl2/wO5oBdjAboyoDezGSHp49sPjeTS9s9weUksh",
-	"HS0G114wVYFkwrAtF1bIFVOaLbkoIP/EV1zIMXLp7dkaRHT9KArbMaH3cG0PMXCtDDDSWLZGT4Z0W7i2",
-	"eAlhU/yfKXlRtIqgWcYrYXlhxijH90eFP1cp36NPnUV91C+H+CG8dx6llY4ZI/bhD4eJfSdkdkgj7Jpb",
-	"L3RWcGMZt542UQKytOAW9Kgm0AldGpdKl9wm50nOLdzDTZIYaf8vrSiOJc2H4Ya8Mapq2vxoqr66gATG",
-	"PlW5AAIIT8nOMyUtSNJYXlWFyDjSe3ppkOgvM+3g6a49ow167hdTKWnciW+0WhRQThxbuRX/NTy+0qoC",
-	"bT3tOVjumNy7KXLNWO6VY/AQzbs2nUdNAEwTK2wRf8v6iDCUdXvh3/37zRkfGymoxSVk1nGoD3O4ZVuQ",
-	"lm21kiuCNW9/fMZ+ePjov5nhO8OEPaGDPKeRiieZjeM6xbjZkH/YQ10D0684KiG+8+HDu6GypMmTOhf2",
-	"hbR6N+Q8D6cP3uJ2rjqmiVP3Twtu4PHD4V3er4Etdha8oXDJIBfoYqqCZ4hTFRrTlkCikoherd6htzdr",
-	"tSXfPjhxQmMQsMV+d8YafaSBew0dqhh83uODkPbxwySNKNwVaDoYJIKy3xMNuRZXyK9cmIxrhKx4b0KT",
-	"9OiTw5b+sf/LWFXRPz+mBzQUSSM5pV6MnobmPkOdTb2b4HlOKJsXbzrqsOSFgXRMQ6Y8hlPiPU5OLX/r",
-	"VvUvFG4xQX6DaPeJzMLPA/l1gOR8/Jh2kWF012teVgXEVV3kiPRQkQnwQRnVYAqznwKIOcLYVgFpDjWc",
-	"f9uOPowNb/Oz2rKSyx1b8ysg5xVTfMRmE+96JhB0Y0ul0f5RdtwqHd/QBtgyrf8BIAf4sYfm9xKIkLSE",
-	"i3qah0IY8LAVdUwbX+Qul/uTmFOaXPGiHtHKhcp3qXeywjIPUU/YC2HXoB1UUZrRDt6TR/W2u2D8pO+M",
-	"8/gnySEvNsPo97LF4F4r0CVHPuAJmksj3L9rmUOmcr7Yk1lLv8f3h6S2f60nhqoXhTD2O8PayoxXbmZ4",
-	"CQwxnTlhTySDsrI7tqSTWMlttgbD4Ar0zq4xe6EwiPZA/BlxZf28+m5cWz/XHXc3/exzsHLjUs1BSjiM",
-	"qQHtz3NPJqSLQfTeeH0uiGbcSQWjQrc+i+snUcOFwfX0M5jByjrkBTPziIFWv3I4ZS4ey7jkDsENHWam",
-	"gdsjnX6LoPrAc4f+AWFIBXmKPmGL6oowPDcupcU8fBf1DlR4PIoOJ7tIgoWWhamp5RsS93ovGPlsy2f/",
-	"57IuilgoWTbWPmUfIedPE5HHI6tSm+ZeB+KcsFQFyFQJzKp4hCv5NQWZWsNI+qK9zkeeTIFVa49kJtfA",
-	"1lzmyEylmceikE/w1MTLN89IQRmXOdO1lOTn+AZCkpw6lcKfyfMRFHBEocvWqFIXQe1olxwhFNKnrlxe",
-	"H+zfm0Ka+HM8aq46/wRE27hB3B0QFw6J0gAzVhQF0YumgERtMX56/C57HItjGcsjVva6WzlwESLH4IzW",
-	"RVWYBaxqGd+yrvKjrT0kJ1NW8EotfsNl/QhNxXafWYSCmrertB++045w3Mo9VQ/86FpUEEervo1TaLzU",
-	"novb48DHuGd9o+FKwHYkUzBx4FIqY9mSKivSIoB31TkLpTnEO5eXtG6ea813k9gaD3SlNqvYSs0+yWlO",
-	"7KhG1SLdgL3KhheBZ0VL4wgv37pS050C3Ta6NR2Psz4Ie6ecdYaq20o5BjrDJHhFWVdZUwWucWtNMQ4N",
-	"11i2UgjT/k+5bMTbr6+z+I7K2V6D5SxmhbnefdK13CM5ih2pUmj4zoXRraoLJMl54o6BL5QqgMtvCVol",
-	"v94jA8mnGww17lItEPprWNYGciYcfO0h1RLZ5bk84MvZod7TMLp1CEvHXG4Qasl3FNtdZL9w3QmSapAh",
-	"XgF9/CHSolLTTega07LGEQSKODOQKZlfsDNknVSM2nTD0w+efWwydwOf7d31mJsesfTfDpawYtH0dVNY",
-	"G/EAw8pmLnJmVAk+HVIY9TDzjmLKLN7FREG5pgvqiKqtM7BcLJcoNupdkOKAMXyFWIzUR2LWG4WuubAj",
-	"NRC1tOBwL+a2FJ+zNZersaBPZN1+OWoEnB6oVX1DQWjfeMe4QXzIgef3nKmMcWMVb42i/PY7od0+SlRE",
-	"IwzwFd/h9tSLQX9BG1ulNvtFrEHuOvjdTSHMrACrUlgbg9/UGBCGlcIY6l4uGff+JdQCDJLHCq5XcMJe",
-	"WpZx6criC4hCzJbEZmSiT+WD+0l6XP6gwWoRE/sTa6GsrGF86Wj22CUu8CZBONhs3Uu5h/KjRylrbkiB",
-	"3okk6F+vWxnl0PGAOYaA++XGlu+NmnQMdaoc6dxDW5YMbO8YXtdsW9TduUgEeTsHFnPtzkM/bzJ+XhS/",
-	"LpPz32cizb5jd4NEZhwQjjbdOjQdX6r8I6qR4Wq9nYdM/diw9Q1fRToSDZa/Eajv6yHtFZPw28aoB9Wc",
-	"Xgfx0Td0EN/1K3Bt6c1BhEgZrulyyRY+QBxAdOcupsp8Nz/rK3WUl2rERXc6EwREc+XwJ/o7DyNCD5MZ",
-	"0FciA7biV8Dq6oS9oAQk/BwKwztjoaRfgdq/fhniM4YOLYQBPG4BLOMFpix2KzI4dzsQ+KQHHnQgBnXA",
-	"Cd0hl2br5jhoHiIklbnIT1iIOwHu994nc3Bt8uQ5etC2P3IF2jjGfH/y/clZaPPwSiTnyYOTs5MH5AHt",
-	"mlT7lOelkKcdLEA/r1zkdCwVSr7Mk/PktTAWD3vdnNUddBxxSe2S03aACB3TjMVuMmvmYjcxM3NxO182",
-	"94UOppv1QigrzFr8C+xmXxOu7Zy1bi5nxkI3JTNjoZt/nLHQD7x+/dibOrl/dnZrgy4dBx4Z53jiRmrV",
-	"MtjFBePTk7RsuxYFZanaVS4xaUUr60RM3GCfwoGPIkp8fhq/QMOR0zCEQ1MldVlSFYWMjKB5W321AQ/7",
-	"yjm5CXotYr2nvPatzVEbpqmSofVGah/bgHCpoEtpmDCesLHBKD+scYOpzCgpdPKlWqStX9+b4RIuSxij",
-	"yk9ofOPs75/PNm4CWTpTRd8KW6ZMDiRh4r+YyW19bQNVPnX1fGoarHddAzxseadfDHz+Omp/P4HtsP8O",
-	"HWRXyENpUQUGH54kN+ffu7XattNfHQOdmBzz6W/X/0Qm+N2c1PgE/yCzn5ys/zgit7axMOoyn4WC+78R",
-	"z78e4vln+uqR7tS3u2nrS+R4Nfe9iLkNH/BM1XIft7DFzu3v/Od+h27akV6qxbQ5vsIFxxrjXypGv1KL",
-	"OwnOyNq/WGRGkjsxmNrrQYHSpFLGxstHBgrIqPYoqKfwd5DnDtGGbhl9duA6Q9Z39dhLSru3Sm+ACpbu",
-	"cxYI1QGCBn7szuf82k9FKI37uJbmSoGhIgEVXTl1L7m2mNcjZ3no5uHB6grwTaZo24xLtoB2iGBf+Z/C",
-	"SshXzXdt7jOC2/t8oNMyjn1GcIdwpdP4j+iv79hSKmLA+vLIfkP2oqmt7DV5vqbJ/bP7t0lnjMCnQVxd",
-	"C1HuhDu3kreugtYZaWHdT5Z81avXKZZqO+l/T79cqsUkjg1qeHcaMYZcL9Xi1nAr/rfkujHJCDA9EC7c",
-	"J6ij6LJl5qmxqup/Hzx//9bX7YvinVVV1CXEedL5+Ig+FxqI8M6N5aWbUTQ0obhGk3ZzX7ch05/5VXCv",
-	"NMIm1d5MxEV/bq07RTdqD19EPmkJbVE0ufOSl28FjVhGKM3cYlLXwXQOKWCs826OYt0C1e1oq5kyGeT3",
-	"aZhbONpeJo3ludu1J7HbMJvbFnRMxM/bdvLNJfwTxoy2jsbqiqaqVkpNW8Ip+ALjjcQyprtsA1AZUjKR",
-	"p2wDbi7VK5yf5CS8ZRXG/tA+OmG9b9VomDcn+95AZQOOoyINs5qLwr3i5heyNWQb48dMtn5YxA91Ovdg",
-	"6INgjv9jOcI7LndDgPYiF3ZKuW5FQejjlT8YoM33Pq2XCJy8DW19U1vGpcPIJB0vTyonhZ6dI+A7M62/",
-	"YTbqdj2LR2F34Fnu/wGe5dfm4wAfld0AJi808NsR4M9ouR13s+DZJkx2DWaInJ1b1eRFhJT/EQAA//8=",
+	"7Ftbc9w2sv4rKJ5TlYdDS4pvZyPVPviWxI5r47K92YfE5cKQPTPQkAANgBrNuvzft7oB8DIEORxLyia1",
+	"+5CKNQSBRl+/vvBzkqmyUhKkNcn556TimpdgQdNfz2ptlMZ/5WAyLSorlEzOk3+sQQOza2AVXwFbwFJp",
+	"YCBzyC/YUquSnr0WcsPWwHPQbCvsmmko/vpbIuHa/pacJGkicK9PNehdkiaSl5CcJ5k7Mk1MtoaS49kl",
+	"v34NcmXXyfm3Z/cfpondVbjUWC3kKvnyJU1ePp8iUkOmdM623LCl0MYyDTxPGTfMqkpk9yqurcC37qnl",
+	"0oBtaKu4XbekiTxJEw2faqEhT86trmGEzAdnZ2lSCtmQHaP5lVo4siNHXarF3LMePzx81GtRCtsctcfx",
+	"gh52d89hyevCJueP8Br8WpR1iX+4S7m/2nOEtLACTQf9LIvdM14bGIoDH7ECLOqWUwe45pktdsyuhWEZ",
+	"vjWqFLTlCAP+MofZePoLrZV+T4/inABc8JFe7p71vxqWyXnyP6etqZy6p+a03bM55QqknTwFFwxPOVZ9",
+	"8KwftKqrA6xWS89gJU1dgmYrfGmM0/RwjK77jx7No+sn2B2tABvYjRG1gd0YSQ/Pvns8j6Z3lttDaimk",
+	"o8Xg2gumKpBMGLblwgq5YkqzJRcF5B/5igs5Ri69PVuDiK7vRWE7JvQeru0hBq6VAUYay9boyZBuC9cW",
+	"LyFsiv8zJS+KVhE0y3glLC/MGOX4/qjw5yrle/Sps6iP+uUQP4T3zqO00jFjxD787jCx74TMDmmEXXPr",
+	"hc4Kbizj1tMmSkCWFtyCHtUEOqFL41LpktvkPMm5hXu4SRIj7e/SiuJY0nwYbsgbo6qmzY+m6osLSGDs",
+	"U5ULIIDwlOw8U9KCJI3lVVWIjCO9p5cGif480w6e7toz2qDnfjGVksad+EarRQHlxLGVW/F/w+MrrSrQ",
+	"1tOeg+WOyXs3Ra4Zy71yDB6iedem86gJgGlihS3ib1kfEYaybi/8q3+/OeNDIwW1uITMOg7twxxu2Rak",
+	"ZVut5Ipgzdvvn7HvHj76f2b4zjBhT+ggz2mk4klm47hOMW425oJJZdmi4HKDStQDYIe8QJo8qXNhX0ir",
+	"d0Om83Dw4C1u52pimjhN/7jgBh4/HF7j/RrYYmfB2wiXDHKB3qUqeIYQVaEdbQkfKonA1eodOnqzVlty",
+	"64MTJ5QFsVrsd2en0UcauFfOoXbBpx4fhLSPHyZpRNeuQNPBIBGP/ZpoyLW4Qn7lwmRcI1rFexOQpEcf",
+	"Haz0j/1fxqqK/vkhPaCcSBrJKfVi9DQ09xmqa+o9BM9zAti8eNNRhyUvDKRjGjLlLJz+9jg5tfytW7V/",
+	"oXCLCfIbMNsnMgs/D+TXwZDzoWPaBYXRXa95WRUQV3WRI8hDRSasB2VUgynCfgz45QhjWwWQOdRw/nU7",
+	"+gg2vM2PastKLndsza+A/FZM8RGWTbzrmUCojS2VRvtH2XGrdHxDGxDLtP4HbByQRw/I93KHkK+Ei3qa",
+	"h0IY8LAVdUwbX+QujfuDmFOaXPGiHtHKhcp3qXeywjKPTk/YC2HXoB1KUZrRDt6TR/W2u2D8pG+M8/gn",
+	"ySEvNsPoe4licK8V6JIjH/AEzaUR7t+1zCFTOV/0ZNbS76H9Ian1r/XEUOGiEMZ+Y1hblPHKzQwvgSGc",
+	"MyfsiWRQVnbHlnQSK7nN1mAYXIHe2TUmLhQG0R6IPyOubD+lvhvXtp/mjrub/cRzsHLjssxBNjiMqQHo",
+	"z3NPJmSKQfTeeH0aiGbcyQKjQrc+gdvPn4YLg+vZT14GK+uQEsxMIQZa/crhlLl4LOOSOwQ3dJiZBm6P",
+	"dPotgtrHnDv0DwhDKshT9AlbVFdE4Llx2Sym4Luod6Ca41F0ONlFciu0LMxKLd+QuNe9YOQTLZ/4n8u6",
+	"KGKhZNlY+5R9hHQ/TUQej6xKbZp7HYhzwlIBIFMlMKviEa7k1xRkag0jmYv2Oh95MgVWrT2SmVwDW3OZ",
+	"IzOVZh6LQj7BUxOv3DwjBWVc5kzXUpKf4xsI+XHqVAp/Js9HUMARhS5bo0pdBLWjXXKEUEifunIpfbB/",
+	"bwpp4s/xqLnq/BMQbeMGcXdAXDgkSgPMWFEURC+aAhK1xfjp8bvc41gcy1gesbLX3aKBixA5Bme0LirA",
+	"LGBVy/iWdZUfbe0hOZmygldq8Qsu24/QVGf3mUWopXm7SvfDd9oRjlvZU/XAj65FBXG06ts4hcZL9Vxc",
+	"jwMf4p71jYYrAduRTMHEgUupjGVLKqpIiwDeFeYslOYQ71xe0rp5rjXfTWJrPNBV2axiKzX7JKc5saMa",
+	"VYs0AnpFDS8Cz4qWxhFevnVVpjsFum10a5odZ/sg7J1y1hkKbivlGOgMk+AVZV1lTcW3xq01dTg0XGPZ",
+	"SiFM+5ty2Yi3X19X8c2Us15v5SxmhbnefdS17JEcxY5UJDR858LoVtUFkuQ8ccfAF0oVwOXXBK2SX/fI",
+	"QPLpBkONu1QLhP4alrWBnAkHX/eQaons8lwe8OXsUNtpGN06hKVjLjcIteQ7iu0usl+4xgRJNcgQr4A+",
+	"/hBpUanpJnSNaVnjCAJFnBnIlMwv2BmyTipGHbrh6QfPPjaZu4HP9u56zE2PWPovB0tYsWj6uimsjXiA",
+	"YVEzFzkzqgSfDimMeph5RzFlFm9goqBcvwV1RNXWGVgulksUG7UtSHHAGL5CLEbqIzHrjULXXNiRGoha",
+	"WnC4F3Nbis/ZmsvVWNAnsm6/HDUCTg/Uqr6iINQ33jFuEB9y4Pk9Zypj3FjFu6Iov34TtNtCiYpohAG+",
+	"4jvcntow6C9oY6vUpl/EGuSug9/dAMLMCrAqhbUx+E09AWFYKYyhxuWSce9fQi3AIHms4HoFJ+ylZRmX",
+	"riy+gCjEbElspiX2qXxwP0mPyx80WC1iYn9iLZSVNYwvHc0eu8QF3iQIB/usvZR7KD96lLLmhhTonUiC",
+	"/u01KqMcOh4wxxDwfrmx5XujJh1DnSpHOvfQliUD2zuG1zXbFnV3LhJB3s6BxVy789DPm4yfF8XPy+T8",
+	"15lIc9+xuxkiMw4IR/ttHZqOL1X+HtXIcLW9nYdM/dCw9Q1fRToSDZa/Eajf10PaKybht41RD6o5483D",
+	"RzOah+/2i29t1c2hg0gFrmlwyRY5QBw7dKctpip8Nz/rC/WRl2rEO3eaEoRBc+WgJ7o6jyBC+5IZ0Fci",
+	"A7biV8Dq6oS9oNwj/BxqwjtjoaRfgZq+fhlCM4a+LEQAPG4BLOMFZit2KzI4dzsQ7qQHHm8g/HSYCT0h",
+	"l2brpjdoCiLkk7nIT1gIOQHp771PluCa48lzdJ5ta+QKtHGM+fbk25Oz0OHhlUjOkwcnZycPyPnZNWn1",
+	"Kc9LIU87MIB+Xrmg6VgqlHyZJ+fJa2EsHva6Oas73jjijdolp+3YEPqkGYvdPNbMxW5OZubidqps7gsd",
+	"ODfrhVBRmLX4J9jNviZc2zlr3TTOjIVuNmbGQjf1OGOhH3P98mFv1uT+2dmtjbd0fHdkiOOJG6RVy2AX",
+	"F4xPz8+y7VoUlKBqV7TEfBWtrBMscYM+hQMfRZT41DR+gYYjp2H0hmZJ6rKkAgoZGaHytvBqAxT2RXNy",
+	"E/RaxHpPee27mqM2TAMlQ+uNlD22AdxSLZcyMGE8YWPjUH5O4wazmFFS6ORLtUhbv96b3BIuQRijyg9n",
+	"fOXE7x/PNm6CVjoDRV+LWKZMDiTB4T+ZyW19WQNVPnWlfOoXrHddAzxseaefDXz6Mmp/P4DtsP8OHWRX",
+	"yENpUfEFH54kN+ffu7XatoNfHQOdGBrzmW/X/0Tm9t2I1Pjc/iCpn5yn/zAit7anMOoyn4Va+38Rz38e",
+	"4vl3+uqRxtTXu2nrq+N4NfeViLkNH/BM1bKPW9hi5/Z3/rPfnJt2pJdqMW2Or3DBscb4p4rRr9TiToIz",
+	"svZPFpmR5E4Mps56UKA0qZSx8cqRgQIyKjsKaif8E+S5Q7ShUUYfG7imkPUNPfaS0u6t0hugWqX7iAVC",
+	"dYCggZ+48zm/9gMRSuM+rpu5UmCoSED1Vk6NS64t5vXIWR4aeXiwugJ8kynaNuOSLaCdH+gr/1NYCfmq",
+	"+ZrNfTxwex8NdLrFsY8H7hCudHr+Ef31zVpKRQxYXx7p92IvmtpKr7/zJU3un92/TTpjBD4N4upaiHIn",
+	"3LmVvHUVtM40C+t+qOSrXntNYqm2k/739POlWkzi2KCGd6cRY8j1Ui1uDbfif0uuG5OMANMD4cJ9eDqK",
+	"Lltmnhqrqv2vgufv3/q6vijeWVVFXUKcJ51PjugjoYEI79xYXrrxREPDiWs0aTfydRsy/ZFfBfdK02tS",
+	"9cYhLvZH1roDdKP28Fnkk5bQFkWTOy95+S7QiGWE0swtJnUdTOeQAsY67+Yo1i1Q3Y62mimTQX6fhpGF",
+	"o+1l0lieu133JHYbZnPbgo6J+HnbSb65hH/AmNHW0Vhd0UDVSqlpSzgFX2C8kVjGdJdtACpDSibylG3A",
+	"jaR6hfNDnIS3rMLYH9pHJ2zvMzWa483JvjdQ2YDjqEjDrOaicK+40YVsDdnG+AmTrZ8T8fOczj0Y+gyY",
+	"4/9YjvCOy90QoL3IhZ1SrltREPpu5XcGaPO9T+slAidvQ1vf1JZx6TAyScfLk8pJoWfnCPjGTOtvGIu6",
+	"Xc/iUdgdeJb7v4Nn+bn5LsBHZTd7yQsN/HYE+CNabsfdLHi2CUNdg/EhZ+dWNXkRIeV/BQAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -213,9 +213,9 @@ func (d dlqCausesCmd) Run(ctx context.Context, c console) error {
 
 func printCauses(c console, all []caused) error {
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	say(table, "LETTERS\tOPEN\tSERVICE\tTOPIC\tTYPE\tFIRST\tLAST\tEXAMPLE\tCAUSE\n")
+	say(table, "LETTERS\tOPEN\tSERVICE\tTOPIC\tTYPE\tFIRST\tLAST\tEXAMPLE\tERROR\tCAUSE\n")
 	for _, n := range all {
-		say(table, "%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s: %s\n", n.Letters, n.Open, n.Service, n.Topic, n.EventType,
+		say(table, "%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Letters, n.Open, n.Service, n.Topic, n.EventType,
 			n.FirstFailedAt.UTC().Format(stamp), n.LastFailedAt.UTC().Format(stamp), n.Example, n.ErrorType, n.Cause.Cause)
 	}
 	return table.Flush()
@@ -251,8 +251,8 @@ func (d dlqShowCmd) Run(ctx context.Context, c console) error {
 	style := terminal.For(c.out)
 	say(c.out, "%s\n", style.Bold(service+" "+l.ID))
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	say(table, "  state\t%s\n  failed\t%s, %d times, with %d retries the last time\n  error\t%s: %s\n",
-		l.State, l.FailedAt.Format(time.RFC3339), l.Failures, l.Retries, l.ErrorType, terminal.Clip(l.Error, 500))
+	say(table, "  state\t%s\n  failed\t%s, %s, with %d retries the last time\n  error\t%s: %s\n",
+		l.State, l.FailedAt.Format(time.RFC3339), times(l.Failures), l.Retries, l.ErrorType, terminal.Clip(l.Error, 500))
 	say(table, "  cause\t%s\n", l.Cause)
 	if l.Omitted != nil {
 		say(table, "  omitted\t%s: it was too large, and can only be discarded\n", *l.Omitted)
@@ -272,6 +272,13 @@ func (d dlqShowCmd) Run(ctx context.Context, c console) error {
 		say(c.out, "%s (base64)\n", l.ValueBase64)
 	}
 	return nil
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 func sortedKeys(m map[string]string) []string {

@@ -13,7 +13,7 @@ type dlqFilter struct {
 	Topic     string `help:"Only letters whose record came from this topic." group:"which letters"`
 	EventType string `help:"Only letters of this message type." group:"which letters"`
 	ErrorType string `help:"Only letters with such an error: permanent, transient or undecodable." enum:",permanent,transient,undecodable" default:"" group:"which letters"`
-	Cause     string `help:"Only letters with exactly this cause, as 'dlq causes' shows it behind the error's type." group:"which letters"`
+	Cause     string `help:"Only letters with exactly this cause, as 'dlq causes' shows it." group:"which letters"`
 	Key       string `help:"Only letters with exactly this key: an order's id." group:"which letters"`
 	Text      string `help:"Only letters with this text in their error." group:"which letters"`
 	Since     string `help:"Only letters that failed last at this time (2026-11-21T03:00:00Z) or that long ago (2h), or later." group:"which letters"`
