@@ -310,6 +310,31 @@ func TestJobWhoseLettersCannotBeSent(t *testing.T) {
 	})
 }
 
+// A batch is no larger than can be sent in time: large letters go few at a time.
+func TestLargeLettersGoFewAtATime(t *testing.T) {
+	t.Parallel()
+	eachGroup(t, 10, func(t *testing.T, g *group) {
+		for _, id := range ids(0, 10) {
+			_, err := g.Edit(t.Context(), id, make([]byte, 1<<20), by)
+			require.NoError(t, err)
+		}
+		claimed := make(chan int, 10)
+		g.next = func(kafka.Record, int) error {
+			jobs, err := g.Jobs(t.Context(), "", 1)
+			if err != nil {
+				return err
+			}
+			claimed <- jobs[0].Claimed
+			return nil
+		}
+		j, err := g.Begin(t.Context(), redriveAll())
+		require.NoError(t, err)
+		run(t, g.Store)
+		require.Equal(t, 10, g.over(t, j.ID).Settled)
+		require.Equal(t, 8, <-claimed)
+	})
+}
+
 // A job that is stopped takes no more letters, and pressing again changes nothing.
 func TestStop(t *testing.T) {
 	t.Parallel()

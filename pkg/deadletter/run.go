@@ -15,9 +15,10 @@ import (
 // How a job goes on. A batch is taken in one transaction and then sent; while letters are under way no more than
 // window of them are, so that a threshold means something.
 const (
-	batchMax = 256
-	window   = 512
-	senders  = 16
+	batchMax   = 256
+	batchBytes = 8 << 20
+	window     = 512
+	senders    = 16
 	// sendTimeout bounds the sending of a batch, and lease how long nobody else touches it.
 	sendTimeout = 10 * time.Second
 	lease       = 15 * time.Second
@@ -121,6 +122,9 @@ func (s *Store) claim(ctx context.Context, tx *database.Tx, j *Job) (mine bool, 
 	case now.Before(j.nextAt):
 		return false, min(j.nextAt.Sub(now), idlePause), nil
 	}
+	if n, err = s.fit(ctx, tx, *j, n); err != nil {
+		return false, 0, err
+	}
 	ids, err := s.take(ctx, tx, *j, j.Claimed+n)
 	if err != nil {
 		return false, 0, err
@@ -173,6 +177,29 @@ func (s *Store) outcome(ctx context.Context, tx *database.Tx, j *Job) (underWay 
 		FROM dead_letters WHERE job_id = $1 AND job_id <> '' AND state <> 'redriven'`, j.ID).Scan(&underWay, &j.Failed)
 	j.Settled = j.Taken - underWay - j.Failed
 	return underWay, database.Classify(err)
+}
+
+// fit returns how many of the next n letters are together no larger than can be sent in time, and at least one.
+func (s *Store) fit(ctx context.Context, tx *database.Tx, j Job, n int) (int, error) {
+	if j.Verb == VerbDiscard {
+		return n, nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT seq, COALESCE(LENGTH(record_value), 0) FROM dead_letter_job_items JOIN dead_letters ON id = letter
+		WHERE job = $1 AND seq > $2 AND seq <= $3 ORDER BY seq`, j.ID, j.Claimed, j.Claimed+n)
+	if err != nil {
+		return 0, database.Classify(err)
+	}
+	defer rows.Close()
+	for total := 0; rows.Next(); {
+		var seq, size int
+		if err := rows.Scan(&seq, &size); err != nil {
+			return 0, err
+		}
+		if total += size; total > batchBytes && seq > j.Claimed+1 {
+			return seq - 1 - j.Claimed, nil
+		}
+	}
+	return n, database.Classify(rows.Err())
 }
 
 // take does the job's verb to those of the letters behind claimed, up to the given number, that still wait.
