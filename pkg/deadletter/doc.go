@@ -33,7 +33,7 @@
 //   - A letter in the topic comes to the table at least once and is one row however often it comes.
 //   - Every verb on a letter may be called twice. A job takes each letter at most once; its record may be sent twice when a
 //     process dies, and the group's inbox drops the second.
-//   - A job sends the letters of one key in the order of their records, as far as those are of one topic.
+//   - A job sends the letters of one key in the order of their records in a topic. Between topics it goes by the records' time.
 //   - Who did what, when and why is in the audit trail, written in the transaction that did it, with the bytes that an edit
 //     replaced.
 //   - A page of letters is a walk along an index, whatever is asked for; no list reads the topic. A search for a text looks at

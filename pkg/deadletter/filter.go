@@ -98,7 +98,7 @@ func (f Filter) conditions(c *conditions) {
 		c.add(`key_text IN ($%d, '') AND record_key = $%d`, keyText([]byte(f.Key)), []byte(f.Key))
 	}
 	if f.Text != "" {
-		c.add(`LOWER(error_message) LIKE $%d ESCAPE '\'`, "%"+escapeLike.Replace(strings.ToLower(f.Text))+"%")
+		c.add(`LOWER(error_message) LIKE LOWER($%d) ESCAPE '\'`, "%"+escapeLike.Replace(f.Text)+"%")
 	}
 	if !f.Since.IsZero() {
 		c.add(`failed_at >= $%d`, f.Since.UTC())

@@ -107,7 +107,7 @@ func (r JobRequest) matching(c *conditions) {
 // Preview is what a job would take.
 type Preview struct {
 	Total int
-	// Causes are the most frequent ones, and Letters the first in the order of the job.
+	// Causes are the most frequent ones, and Letters those that failed last.
 	Causes  []CauseCount
 	Letters []Letter
 }
@@ -128,7 +128,7 @@ func (s *Store) Preview(ctx context.Context, r JobRequest) (p Preview, err error
 	if p.Causes, err = s.causes(ctx, c, previewed); err != nil {
 		return p, err
 	}
-	p.Letters, err = s.letters(ctx, c, inOrder, previewed)
+	p.Letters, err = s.letters(ctx, c, lastFirst, previewed)
 	return p, err
 }
 
@@ -142,8 +142,12 @@ func (r JobRequest) check(total int) error {
 	return nil
 }
 
-// inOrder is the order in which a job takes letters: that of the records, as far as several topics have one.
-const inOrder = `original_timestamp, original_topic, original_partition, original_offset, id`
+// frozen numbers the letters that match in the order in which a job takes them: that of the records in each partition, and
+// between partitions that of their timestamps, which may run backwards in one.
+const frozen = `SELECT $1, ROW_NUMBER() OVER (ORDER BY at, original_topic, original_partition, original_offset, id), id FROM (
+	SELECT id, original_topic, original_partition, original_offset,
+		MAX(original_timestamp) OVER (PARTITION BY original_topic, original_partition ORDER BY original_offset) AS at
+	FROM dead_letters%s) AS matching LIMIT $%d`
 
 // Begin writes down which letters match and that the job is to be done; Run does it, here or in another replica. While a
 // job is not over it is ErrBusy.
@@ -169,8 +173,7 @@ func (s *Store) Begin(ctx context.Context, r JobRequest) (Job, error) {
 		c := conditions{args: []any{j.ID}}
 		r.matching(&c)
 		c.args = append(c.args, r.Max+1)
-		result, err := tx.ExecContext(ctx, fmt.Sprintf(`INSERT INTO dead_letter_job_items (job, seq, letter)
-			SELECT $1, ROW_NUMBER() OVER (ORDER BY %s), id FROM dead_letters%s LIMIT $%d`, inOrder, c.where(), len(c.args)), c.args...)
+		result, err := tx.ExecContext(ctx, fmt.Sprintf(`INSERT INTO dead_letter_job_items (job, seq, letter) `+frozen, c.where(), len(c.args)), c.args...)
 		if err != nil {
 			return database.Classify(err)
 		}

@@ -75,8 +75,12 @@ func (f *fixture) fill(t *testing.T, from, to int) {
 	t.Helper()
 	require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
 		for i := from; i < to; i++ {
+			at := noon.Add(time.Duration(i) * time.Second)
+			if i%50 == 49 {
+				at = noon // by another clock
+			}
 			r := kafka.Record{
-				Topic: "t", Offset: int64(i), Key: fmt.Append(nil, "k", i%3), Value: fmt.Append(nil, i), Timestamp: noon.Add(time.Duration(i) * time.Second),
+				Topic: "t", Offset: int64(i), Key: fmt.Append(nil, "k", i%3), Value: fmt.Append(nil, i), Timestamp: at,
 				Headers: map[string]string{"ce_id": fmt.Sprint("m", i)},
 			}
 			// The later record failed first.
