@@ -101,22 +101,27 @@ func followJobs(ctx context.Context, c console, system *client.System, jobs []be
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
-		done, total, failed, over := 0, 0, 0, true
+		done, total, failed, over, away := 0, 0, 0, true, ""
 		for i, j := range jobs {
 			fresh, err := system.Job(ctx, j.Service, j.ID)
-			if err != nil {
-				if ctx.Err() != nil {
-					return goesOn(jobs)
-				}
-				return fmt.Errorf("%w; the job goes on without being looked at", err)
+			var refused *client.Refused
+			switch {
+			case err == nil:
+				jobs[i].Job = fresh
+			case ctx.Err() != nil:
+				return goesOn(jobs)
+			case errors.As(err, &refused) && refused.Status < 500:
+				return err
+			default: // the job is in its database, and goes on when the service is back
+				away = fmt.Sprintf("; %s does not answer", j.Service)
 			}
-			jobs[i].Job = fresh
-			done += fresh.Settled + fresh.Failed + fresh.LookedAt - fresh.Taken
-			total += fresh.Total
-			failed += fresh.Failed
-			over = over && fresh.EndedAt != nil
+			j = jobs[i]
+			done += j.Settled + j.Failed + j.LookedAt - j.Taken
+			total += j.Total
+			failed += j.Failed
+			over = over && j.EndedAt != nil
 		}
-		bar.what = fmt.Sprintf("letters done, %d failed again", failed)
+		bar.what = fmt.Sprintf("letters done, %d failed again%s", failed, away)
 		bar.show(int64(done), int64(total))
 		if over {
 			return nil

@@ -18,7 +18,7 @@ const cause = `{"group":"payment","topic":"t","event_type":"payment.charge","err
 func fakeService(t *testing.T) (url string, asked func() []string) {
 	t.Helper()
 	requests := make(chan string, 100)
-	state := "waiting"
+	state, answered := "waiting", false
 	letter := func() string {
 		return fmt.Sprintf(`{"id":"t-0-1","state":%q,"event_type":"payment.charge","key":"o-1","error_type":"transient","error":"no answer",
 			"failed_at":"2026-11-21T12:00:00Z","updated_at":"2026-11-21T12:00:00Z","headers":{"ce_id":"m-1"},"value":"{}","value_base64":"e30="}`, state)
@@ -66,11 +66,15 @@ func fakeService(t *testing.T) (url string, asked func() []string) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprint(w, `{"seq":7,"at":"2026-11-21T12:00:00Z","actor":"bob","verb":"edit","reason":"typo","before_base64":"b2xk"}`)
 	})
-	job := func(w http.ResponseWriter, status int, state string) {
+	job := func(w http.ResponseWriter, id string, status int, state string) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_, _ = fmt.Fprintf(w, `{"id":"j-1","verb":"redrive","state":%q,"filter":{},"actor":"ada","reason":"fixed","total":3,"looked_at":3,"taken":2,"settled":1,"failed":1,
-			"detail":"1 letters failed again, 0 may","created_at":"2026-11-21T12:00:00Z","updated_at":"2026-11-21T12:00:00Z","ended_at":"2026-11-21T12:00:01Z"}`, state)
+		ended := ""
+		if state == "stopped" {
+			ended = `,"ended_at":"2026-11-21T12:00:01Z"`
+		}
+		_, _ = fmt.Fprintf(w, `{"id":%q,"verb":"redrive","state":%q,"filter":{},"actor":"ada","reason":"fixed","total":3,"looked_at":3,"taken":2,"settled":1,"failed":1,
+			"detail":"1 letters failed again, 0 may","created_at":"2026-11-21T12:00:00Z","updated_at":"2026-11-21T12:00:00Z"%s}`, id, state, ended)
 	}
 	mux.HandleFunc("POST /admin/dead-letters/jobs", func(w http.ResponseWriter, r *http.Request) {
 		var request map[string]any
@@ -90,7 +94,7 @@ func fakeService(t *testing.T) (url string, asked func() []string) {
 		default:
 			requests <- fmt.Sprintf("%s %s: %s %s canary %v rate %v failures %v max %v", request["verb"], request["actor"], request["reason"], filter,
 				request["canary"], request["rate"], request["max_failures"], request["max"])
-			job(w, http.StatusAccepted, "running")
+			job(w, "j-2", http.StatusAccepted, "running")
 		}
 	})
 	mux.HandleFunc("GET /admin/dead-letters/jobs", func(w http.ResponseWriter, _ *http.Request) {
@@ -98,13 +102,17 @@ func fakeService(t *testing.T) (url string, asked func() []string) {
 		_, _ = fmt.Fprint(w, `{"items":[]}`)
 	})
 	mux.HandleFunc("GET /admin/dead-letters/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
-		if r.PathValue("id") != "j-1" {
+		switch id := r.PathValue("id"); {
+		case id == "j-2" && !answered:
+			answered = true
+			w.WriteHeader(http.StatusServiceUnavailable) // it is started again
+		case id == "j-1", id == "j-2":
+			job(w, id, http.StatusOK, "stopped")
+		default:
 			http.NotFound(w, r)
-			return
 		}
-		job(w, http.StatusOK, "stopped")
 	})
-	mux.HandleFunc("POST /admin/dead-letters/jobs/{id}/stop", func(w http.ResponseWriter, _ *http.Request) { job(w, http.StatusAccepted, "stopping") })
+	mux.HandleFunc("POST /admin/dead-letters/jobs/{id}/stop", func(w http.ResponseWriter, _ *http.Request) { job(w, "j-1", http.StatusAccepted, "stopping") })
 	mux.HandleFunc("POST /admin/dead-letters/{id}/edit", func(w http.ResponseWriter, r *http.Request) {
 		var body map[string]string
 		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
@@ -154,7 +162,7 @@ func TestDeadLetterCommands(t *testing.T) {
 		},
 		{
 			args: "redrive --topic=t --since=2026-11-21T10:00:00Z --canary=2 --rate=5 --service=payment --actor=ada --reason=fixed", code: 1,
-			says:  "job j-1 of payment was stopped: 1 letters failed again, 0 may",
+			says:  "job j-2 of payment was stopped: 1 letters failed again, 0 may",
 			asked: []string{`redrive ada: fixed {"since":"2026-11-21T10:00:00Z","state":"open","topic":"t"} canary 2 rate 5 failures 10 max 1e+06`},
 		},
 		{
@@ -170,7 +178,7 @@ func TestDeadLetterCommands(t *testing.T) {
 		{args: "causes --service=payment", says: "3        2     payment  t      payment.charge"},
 		{args: "jobs --service=payment", says: "There are no jobs."},
 		{args: "follow j-1 --service=payment", code: 1, says: "j-1: 1 of the letters had been redriven or discarded otherwise meanwhile."},
-		{args: "follow j-2", code: 1, says: "there is no job j-2 at order, inventory"},
+		{args: "follow j-3", code: 1, says: "there is no job j-3 at order, inventory"},
 		{args: "stop j-1 --service=payment --actor=ada --reason=enough", says: "stopping"},
 		{args: "audit --letter=t-0-1 --service=payment", says: "bob  edit  payment  7      t-0-1"},
 		{args: "audit --entry=7", code: 1, says: "--entry needs --service"},
