@@ -369,6 +369,28 @@ func TestStop(t *testing.T) {
 	})
 }
 
+// A job can be stopped while the broker is away, and what it could not send waits again.
+func TestStopWhileTheBrokerIsAway(t *testing.T) {
+	t.Parallel()
+	eachGroup(t, 10, func(t *testing.T, g *group) {
+		g.next = func(kafka.Record, int) error { return fault.Unavailablef("the broker is away") }
+		j, err := g.Begin(t.Context(), redriveAll())
+		require.NoError(t, err)
+		run(t, g.Store)
+		require.Eventually(t, func() bool {
+			j, err = g.Job(t.Context(), j.ID)
+			return err == nil && j.Detail == "sending is tried again: the broker is away"
+		}, 30*time.Second, 5*time.Millisecond)
+		_, err = g.Stop(t.Context(), j.ID, by)
+		require.NoError(t, err)
+		j = g.over(t, j.ID)
+		require.Equal(t, []any{deadletter.Stopped, 0, 0, 0}, []any{j.State, j.Taken, j.Settled, j.Failed})
+		waiting, err := g.List(t.Context(), deadletter.Filter{State: deadletter.Waiting}, deadletter.Position{}, 100)
+		require.NoError(t, err)
+		require.Len(t, waiting, 10)
+	})
+}
+
 // What settles letters is heard of in the transaction that does it, and can refuse it.
 func TestOnSettled(t *testing.T) {
 	t.Parallel()

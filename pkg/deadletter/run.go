@@ -98,8 +98,13 @@ func (s *Store) advance(ctx context.Context, id string) (wait time.Duration, err
 
 // claim decides what is next, and tells whether that is a batch, from sent to claimed, to be sent.
 func (s *Store) claim(ctx context.Context, tx *database.Tx, j *Job) (mine bool, wait time.Duration, err error) {
-	if j.sent < j.Claimed {
-		return true, 0, nil // whoever took it did not get through
+	if j.sent < j.Claimed { // whoever took it did not get through
+		if j.State != Stopping {
+			return true, 0, nil
+		}
+		if err := s.putBack(ctx, tx, j); err != nil {
+			return false, 0, err
+		}
 	}
 	now := s.now()
 	underWay, err := s.outcome(ctx, tx, j)
@@ -177,6 +182,22 @@ func (s *Store) outcome(ctx context.Context, tx *database.Tx, j *Job) (underWay 
 		FROM dead_letters WHERE job_id = $1 AND job_id <> '' AND state <> 'redriven'`, j.ID).Scan(&underWay, &j.Failed)
 	j.Settled = j.Taken - underWay - j.Failed
 	return underWay, database.Classify(err)
+}
+
+// putBack has the letters of a batch that could not be sent wait again. Records of some may be in the topic all the same;
+// then their handler, or another redrive and the inbox, settle them.
+func (s *Store) putBack(ctx context.Context, tx *database.Tx, j *Job) error {
+	result, err := tx.ExecContext(ctx, `UPDATE dead_letters SET state = CASE WHEN failures > 1 THEN 'failed_again' ELSE 'waiting' END, job_id = ''
+		WHERE job_id = $1 AND state = 'redriving' AND id IN (SELECT letter FROM dead_letter_job_items WHERE job = $1 AND seq > $2 AND seq <= $3)`,
+		j.ID, j.sent, j.Claimed)
+	if err != nil {
+		return database.Classify(err)
+	}
+	n, err := result.RowsAffected()
+	j.Taken -= int(n)
+	j.Claimed -= int(n)
+	j.sent = j.Claimed
+	return err
 }
 
 // fit returns how many of the next n letters are together no larger than can be sent in time, and at least one.

@@ -102,12 +102,13 @@ func followJobs(ctx context.Context, c console, system *client.System, jobs []be
 	defer tick.Stop()
 	for {
 		done, total, failed, over, away := 0, 0, 0, true, ""
-		for i, j := range jobs {
+		for i := range jobs {
+			j := &jobs[i]
 			fresh, err := system.Job(ctx, j.Service, j.ID)
 			var refused *client.Refused
 			switch {
 			case err == nil:
-				jobs[i].Job = fresh
+				j.Job = fresh
 			case ctx.Err() != nil:
 				return goesOn(jobs)
 			case errors.As(err, &refused) && refused.Status < 500:
@@ -115,7 +116,6 @@ func followJobs(ctx context.Context, c console, system *client.System, jobs []be
 			default: // the job is in its database, and goes on when the service is back
 				away = fmt.Sprintf("; %s does not answer", j.Service)
 			}
-			j = jobs[i]
 			done += j.Settled + j.Failed + j.LookedAt - j.Taken
 			total += j.Total
 			failed += j.Failed
