@@ -398,6 +398,8 @@ func TestOnSettled(t *testing.T) {
 		heard := map[string]deadletter.State{}
 		refuse := errors.New("not now")
 		g.OnSettled(func(_ context.Context, _ *database.Tx, ids []string, to deadletter.State) error {
+			g.mu.Lock()
+			defer g.mu.Unlock()
 			for _, id := range ids {
 				if id == "t-0-3" {
 					return refuse
@@ -423,6 +425,8 @@ func TestOnSettled(t *testing.T) {
 		require.NoError(t, err)
 		run(t, g.Store)
 		require.Equal(t, 1, g.over(t, j.ID).Settled)
+		g.mu.Lock()
+		defer g.mu.Unlock()
 		require.Equal(t, map[string]deadletter.State{"t-0-0": deadletter.Redriven, "t-0-1": deadletter.Discarded, "t-0-2": deadletter.Discarded}, heard)
 	})
 }
