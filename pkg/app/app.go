@@ -34,6 +34,7 @@ type Config struct {
 	RequestsMax          int           `env:"REQUESTS_MAX" envDefault:"2000" desc:"most requests at work at a time, event streams included; the next one gets a 503, 1 to 100000"`
 	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"336h" desc:"how long a handled message is remembered; longer than the topics keep it, 1h to 8760h"`
 	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
+	DeadLetterRetention  time.Duration `env:"DEAD_LETTER_RETENTION" envDefault:"2160h" desc:"how long a dead letter is kept that was redriven or discarded, and who did what to any; longer than the dead-letter topic keeps it, 1h to 87600h"`
 	LagInterval          time.Duration `env:"LAG_INTERVAL" envDefault:"15s" desc:"how often the lag of the consumer group is asked for, 100ms to 1h"`
 	ReplayGroup          string        `env:"REPLAY_GROUP" desc:"run beside the service, as this group: handle only what 'orderctl replay' sends it, into a database of its own, and let nothing out; <service>.<name>"`
 	InstanceID           string        `env:"INSTANCE_ID" desc:"stable name of this replica, which no other has at the same time: it gets its partitions and its part of the outbox back at once after a crash"`
@@ -63,6 +64,9 @@ func (c Config) Validate() []error {
 	}
 	if c.IdempotencyRetention < time.Minute || c.IdempotencyRetention > 720*time.Hour {
 		errs = append(errs, fmt.Errorf("IDEMPOTENCY_RETENTION is %s, must be from 1m to 720h", c.IdempotencyRetention))
+	}
+	if c.DeadLetterRetention < time.Hour || c.DeadLetterRetention > 87600*time.Hour {
+		errs = append(errs, fmt.Errorf("DEAD_LETTER_RETENTION is %s, must be from 1h to 87600h", c.DeadLetterRetention))
 	}
 	if c.LagInterval < 100*time.Millisecond || c.LagInterval > time.Hour {
 		errs = append(errs, fmt.Errorf("LAG_INTERVAL is %s, must be from 100ms to 1h", c.LagInterval))
@@ -260,6 +264,7 @@ func (a *App) Start(ctx context.Context) error {
 	consume("dead-letter index", func(ctx context.Context) error {
 		return deadletter.Index(ctx, a.Kafka, a.Group, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
 	})
+	consume("dead-letter jobs", func(ctx context.Context) error { return a.DeadLetters.Run(ctx, rt.Logger) })
 	relay := outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}
 	if a.DB.Dialect() == database.Postgres {
 		relay.Owner = a.cfg.InstanceID // a replica that was killed and is back takes its own leases over, and does not wait for their end
@@ -270,6 +275,11 @@ func (a *App) Start(ctx context.Context) error {
 		return fmt.Errorf("lag metrics: %w", err)
 	}
 	rt.Every("consumer lag", a.cfg.LagInterval, lag.update)
+	letters, err := deadletter.NewMetrics(a.DeadLetters, rt.Registry)
+	if err != nil {
+		return err
+	}
+	rt.Every("dead-letter count", a.cfg.LagInterval, letters.Update)
 	rt.Every("inbox purge", purgeInterval, func(ctx context.Context) error {
 		_, err := inbox.Purge(ctx, a.DB, a.Events.Now().Add(-a.cfg.InboxRetention), purgeBatch)
 		return err
@@ -277,6 +287,9 @@ func (a *App) Start(ctx context.Context) error {
 	rt.Every("idempotency key purge", purgeInterval, func(ctx context.Context) error {
 		_, err := a.Idempotency.Purge(ctx, a.DB, a.Events.Now(), purgeBatch)
 		return err
+	})
+	rt.Every("dead-letter purge", purgeInterval, func(ctx context.Context) error {
+		return a.DeadLetters.Purge(ctx, a.Events.Now().Add(-a.cfg.DeadLetterRetention), purgeBatch)
 	})
 	rt.HTTP(a.Router)
 	return nil

@@ -371,7 +371,7 @@ func TestRedrive(t *testing.T) {
 	by := map[string]string{"actor": "tester", "reason": "try again"}
 	resp, body := svc.Post("/admin/dead-letters/"+l.ID+"/redrive", by)
 	require.Equal(t, http.StatusAccepted, resp.StatusCode, body)
-	again := awaitLetters(svc, func(l letter) bool { return waiting(l) && l.Failures == 2 })
+	again := awaitLetters(svc, func(l letter) bool { return l.State == "failed_again" && l.Failures == 2 })
 	require.Equal(t, l.ID, again.ID, "the same letter")
 	require.Equal(t, "attempt 2", again.Error)
 

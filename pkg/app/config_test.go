@@ -18,7 +18,7 @@ func TestConfigIsChecked(t *testing.T) {
 	var wrong Config
 	require.NoError(t, env.ParseWithOptions(&wrong, env.Options{Environment: map[string]string{
 		"CONSUMER_MAX_IN_FLIGHT": "0", "CONSUMER_MAX_IN_FLIGHT_BYTES": "1023", "CONSUMER_MAX_IN_FLIGHT_TOTAL": "100001", "CONSUMER_PARKED_MAX": "0", "REQUEST_BATCH_MAX": "1025", "REQUEST_WAITING_MAX": "100001",
-		"REQUESTS_MAX": "-1", "INBOX_RETENTION": "1m", "IDEMPOTENCY_RETENTION": "1s", "LAG_INTERVAL": "1ms", "CONSUMER_BATCH_MAX": "0",
+		"REQUESTS_MAX": "-1", "INBOX_RETENTION": "1m", "IDEMPOTENCY_RETENTION": "1s", "LAG_INTERVAL": "1ms", "DEAD_LETTER_RETENTION": "1m", "CONSUMER_BATCH_MAX": "0",
 	}}))
 	err := errors.Join(wrong.Validate()...)
 	for _, want := range []string{
@@ -26,7 +26,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"CONSUMER_MAX_IN_FLIGHT_TOTAL is 100001, must be from 1 to 100000", "CONSUMER_PARKED_MAX is 0, must be from 1 to 1000000",
 		"REQUEST_BATCH_MAX is 1025, must be from 1 to 1024", "REQUEST_WAITING_MAX is 100001, must be from 1 to 100000",
 		"REQUESTS_MAX is -1, must be from 1 to 100000", "INBOX_RETENTION is 1m0s, must be from 1h to 8760h",
-		"IDEMPOTENCY_RETENTION is 1s, must be from 1m to 720h", "LAG_INTERVAL is 1ms, must be from 100ms to 1h", "CONSUMER_BATCH_MAX is 0, must be from 1 to 1024",
+		"IDEMPOTENCY_RETENTION is 1s, must be from 1m to 720h", "LAG_INTERVAL is 1ms, must be from 100ms to 1h", "DEAD_LETTER_RETENTION is 1m0s, must be from 1h to 87600h", "CONSUMER_BATCH_MAX is 0, must be from 1 to 1024",
 	} {
 		require.ErrorContains(t, err, want)
 	}

@@ -5,13 +5,22 @@
 // topic into a table (Store), where each letter has one identity, the place of the original record, and one state:
 //
 //	waiting ──redrive──▶ redriving ──handled──▶ redriven
-//	   │  ▲                  │
-//	   │  └───failed again───┘
-//	   └──discard──▶ discarded
+//	   │                  ▲    │
+//	   │            redrive    failed again
+//	   │                  │    ▼
+//	   ├───discard───  failed_again
+//	   ▼
+//	discarded
 //
 // Redrive hands the letter to the group that failed and to no other, through that group's redrive topic
-// (RedriveTopic), with the id, key and bytes it had. The inbox drops a second delivery, and the transaction of the
-// handler that succeeds also writes the state redriven, so the state never says more than what happened.
+// (RedriveTopic), with the id, key and bytes it had, or with the body that an operator put in their place. The inbox
+// drops a second delivery, and the transaction of the handler that succeeded also writes the state redriven, so the state
+// never says more than what happened. Store.settle is the one place where a letter becomes redriven or discarded, and
+// OnSettled hears of it in the same transaction.
+//
+// Many letters are redriven or discarded by a Job: what a filter matches when it is begun is written down, and worked off by
+// Run in whatever replicas there are, in batches of up to 256 and with no more than 512 under way. A canary goes first if one
+// is wanted, a rate is kept, and the job stops when more letters failed again than may. One job is at work at a time.
 //
 // The redrive topic is also where history comes from that is read again (package replay): copies of records that say
 // where they stood, as letters do, and which replay they belong to (HeaderReplay).
@@ -19,9 +28,24 @@
 // A record that does not fit into the topic with these headers is written without its value (Shortened): it is listed,
 // says where the record stands, and can only be discarded.
 //
-// It promises that a letter in the topic comes to the table at least once and is one row however often it comes, that
-// every verb may be called twice, and that the table can be rebuilt from the topic (states of redriven and discarded
-// letters excepted, which only the table knows). It does not promise the order of a key between redriven and live
-// messages; that is kept where a handler has its key wait for the letter (consumer.Blocks, package parking), which
-// OnSettled is for.
+// It promises:
+//
+//   - A letter in the topic comes to the table at least once and is one row however often it comes.
+//   - Every verb on a letter may be called twice. A job takes each letter at most once; its record may be sent twice when a
+//     process dies, and the group's inbox drops the second.
+//   - A job sends the letters of one key in the order of their records in a topic. Between topics it goes by the records' time.
+//   - Who did what, when and why is in the audit trail, written in the transaction that did it, with the bytes that an edit
+//     replaced.
+//   - A page of letters is a walk along an index, whatever is asked for; no list reads the topic. A search for a text looks at
+//     each letter that the rest of the filter leaves.
+//   - A table that was lost, or restored from a backup, is made up from the topic at the next start (Index), by the table's own
+//     note of how far it knows the topic.
+//
+// Only the table knows what operators did: which letters were redriven or discarded, by whom and why, edits whose letter
+// has not failed again, jobs, and letters that stand in no topic (those of a work queue). After its loss a letter
+// that was redriven waits again; redriving it has no second effect while the inbox remembers the message.
+//
+// It does not promise the order of a key between redriven and live messages; that is kept where a handler has its key wait
+// for the letter (consumer.Blocks, package parking), which OnSettled is for. Letters that are settled are forgotten after
+// a time (Purge); those that are not stay for ever.
 package deadletter

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -14,14 +15,45 @@ import (
 	"github.com/orderflow/orderflow/pkg/observe"
 )
 
-// indexRetry is the wait before a letter that could not be written is tried again.
+// indexRetry is the wait before what failed is tried again.
 const indexRetry = time.Second
 
-// Index reads the dead-letter topic of group into s until ctx ends. It is a consumer group of its own,
+// Bounds of a transaction of rebuild.
+const (
+	rebuildLetters = 500
+	rebuildBytes   = 4 << 20
+)
+
+// Index reads the dead-letter topic of group into s until ctx ends.
+//
+// It begins with what the table lacks of the topic, going by the table's own word (rebuild): a table that was lost, or
+// came back from a backup, is made up for whatever the group has committed. Then it is a consumer group of its own,
 // IndexGroup, on Watermill's stock subscriber: one letter at a time is right here, and the topic's order is
 // the order of the failures. A letter that cannot be written is tried again for ever and holds up those behind it.
 // instanceID is the stable name of this replica, or empty: with one, a process that was killed is followed at once.
 func Index(ctx context.Context, cfg kafka.Config, group, instanceID string, s *Store, logger *slog.Logger) error {
+	for {
+		n, err := s.rebuild(ctx, cfg, group)
+		if n > 0 {
+			logger.InfoContext(ctx, "dead letters were read that the index did not know of", "group", group, "records", n)
+		}
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		logger.WarnContext(ctx, "the dead-letter index is not complete yet", "group", group, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(indexRetry):
+		}
+	}
+	return follow(ctx, cfg, group, instanceID, s, logger)
+}
+
+func follow(ctx context.Context, cfg kafka.Config, group, instanceID string, s *Store, logger *slog.Logger) error {
 	settings := cfg.Sarama()
 	settings.Consumer.Group.InstanceId = instanceID
 	sub, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
@@ -61,6 +93,112 @@ func index(ctx context.Context, group string, s *Store, msg *message.Message) er
 		return fmt.Errorf("message %s does not say which record it was", msg.UUID)
 	}
 	return s.db.InTx(context.WithoutCancel(ctx), func(ctx context.Context, tx *database.Tx) error {
-		return s.Record(ctx, tx, FromRecord(r, group))
+		if err := s.Record(ctx, tx, FromRecord(r, group)); err != nil {
+			return err
+		}
+		// Only if the table has all before it: another replica may still be rebuilding.
+		_, err := tx.ExecContext(ctx, `UPDATE dead_letter_index SET next_offset = next_offset + 1
+			WHERE topic = $1 AND topic_part = $2 AND next_offset = $3`, r.Topic, r.Partition, r.Offset)
+		return database.Classify(err)
 	})
+}
+
+// rebuild reads what stands in the topic and the table does not know of, and returns how many records that were. Without
+// a note of the table's own that is the whole topic.
+func (s *Store) rebuild(ctx context.Context, cfg kafka.Config, group string) (n int, err error) {
+	admin, err := kafka.NewAdmin(cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, admin.Close()) }()
+	topic := Topic(group)
+	ranges, err := admin.Ranges(ctx, topic)
+	if err != nil {
+		return 0, err
+	}
+	known, err := s.known(ctx, topic)
+	if err != nil {
+		return 0, err
+	}
+	for partition, r := range ranges {
+		if next, noted := known[partition]; noted && next >= r.Start && next <= r.End {
+			r.Start = next
+		} else if err := s.note(ctx, topic, partition, r.Start); err != nil { // unknown, or the topic is another one
+			return n, err
+		}
+		read, err := s.catchUp(ctx, cfg, group, partition, r)
+		n += read
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (s *Store) known(ctx context.Context, topic string) (map[int32]int64, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT topic_part, next_offset FROM dead_letter_index WHERE topic = $1`, topic)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	known := map[int32]int64{}
+	for rows.Next() {
+		var partition int32
+		var next int64
+		if err := rows.Scan(&partition, &next); err != nil {
+			return nil, err
+		}
+		known[partition] = next
+	}
+	return known, database.Classify(rows.Err())
+}
+
+func (s *Store) note(ctx context.Context, topic string, partition int32, next int64) error {
+	_, err := s.db.ExecContext(ctx, `INSERT INTO dead_letter_index (topic, topic_part, next_offset) VALUES ($1, $2, $3)
+		ON CONFLICT (topic, topic_part) DO UPDATE SET next_offset = excluded.next_offset`, topic, partition, next)
+	return err
+}
+
+// catchUp writes a stretch of the topic, whose beginning the table knows to be next, many letters in a transaction.
+func (s *Store) catchUp(ctx context.Context, cfg kafka.Config, group string, partition int32, r kafka.Range) (n int, err error) {
+	var batch []kafka.Record
+	size := 0
+	write := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		next := batch[len(batch)-1].Offset + 1
+		err := s.db.InTx(context.WithoutCancel(ctx), func(ctx context.Context, tx *database.Tx) error {
+			for _, r := range batch {
+				if err := s.Record(ctx, tx, FromRecord(r, group)); err != nil {
+					return err
+				}
+			}
+			_, err := tx.ExecContext(ctx, `UPDATE dead_letter_index SET next_offset = $1
+				WHERE topic = $2 AND topic_part = $3 AND next_offset < $1`, next, Topic(group), partition)
+			return database.Classify(err)
+		})
+		if err == nil {
+			n += len(batch)
+			batch, size = batch[:0], 0
+		}
+		return err
+	}
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	err = kafka.Read(reading, cfg, Topic(group), map[int32]kafka.Range{partition: r}, func(r kafka.Record) {
+		if reading.Err() != nil {
+			return
+		}
+		batch = append(batch, r)
+		if size += len(r.Value); len(batch) >= rebuildLetters || size >= rebuildBytes {
+			if err := write(); err != nil {
+				stop(err)
+			}
+		}
+	})
+	if cause := context.Cause(reading); cause != nil {
+		return n, cause
+	}
+	return n, errors.Join(err, write())
 }

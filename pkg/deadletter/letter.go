@@ -159,11 +159,15 @@ type State string
 
 // The states of a letter; doc.go has the picture.
 const (
-	Waiting   State = "waiting"
-	Redriving State = "redriving"
-	Redriven  State = "redriven"
-	Discarded State = "discarded"
+	Waiting     State = "waiting"
+	Redriving   State = "redriving"
+	FailedAgain State = "failed_again"
+	Redriven    State = "redriven"
+	Discarded   State = "discarded"
 )
+
+// Open is not a state but two, for filters: waiting and failed_again, which wait for an operator.
+const Open State = "open"
 
 // Letter is a dead letter as the table has it.
 type Letter struct {
@@ -183,6 +187,7 @@ type Letter struct {
 
 	ErrorType string
 	Error     string
+	Cause     string // Error without what differs from one message to the next
 	Retries   int
 	Failures  int // how often it was dead-lettered
 	FailedAt  time.Time
@@ -191,6 +196,9 @@ type Letter struct {
 	UpdatedAt time.Time
 	Actor     string // who redrove or discarded it last
 	Reason    string // and why
+	Job       string // the last job that took it, or empty
+	Edits     int    // how often its body was changed
+	Omitted   string // what is missing of it (Shortened); empty for a whole letter
 }
 
 // FromRecord reads a record of a dead-letter topic. A record that is no dead letter gets an identity of its own place
@@ -206,7 +214,8 @@ func FromRecord(r kafka.Record, group string) Letter {
 	l := Letter{
 		ID: ID(h), Group: group, Topic: h[HeaderTopic], Key: r.Key, Value: r.Value, Headers: h,
 		EventID: h[event.HeaderID], EventType: h[event.HeaderType],
-		ErrorType: h[HeaderErrorType], Error: h[HeaderError], Failures: 1, State: Waiting,
+		ErrorType: h[HeaderErrorType], Error: h[HeaderError], Cause: Cause(h[HeaderError]), Failures: 1, State: Waiting,
+		Omitted: h[HeaderOmitted],
 	}
 	if n, err := strconv.ParseInt(h[HeaderPartition], 10, 32); err == nil {
 		l.Partition = int32(n)

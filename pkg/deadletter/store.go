@@ -37,49 +37,61 @@ type Sender interface {
 	SendRecord(ctx context.Context, r kafka.Record) error
 }
 
-// Store is a service's table of dead letters.
+// Store is a service's table of dead letters, with its jobs and its audit trail.
 type Store struct {
 	db   *database.DB
 	send Sender
 	now  func() time.Time
-	// settled are called for letters that become Redriven or Discarded.
+	// settled are called by settle.
 	settled []SettledFunc
+	// begun has a token when a job was begun or stopped here.
+	begun chan struct{}
 }
 
 // SettledFunc is told, in the transaction that does it, which letters become Redriven or Discarded.
 type SettledFunc func(ctx context.Context, tx *database.Tx, ids []string, to State) error
 
+// NewStore returns the store in db; redriven letters go out through send.
+func NewStore(db *database.DB, send Sender, now func() time.Time) *Store {
+	return &Store{db: db, send: send, now: now, begun: make(chan struct{}, 1)}
+}
+
 // OnSettled has fn called whenever letters are settled. It is for wiring, before anything runs.
 func (s *Store) OnSettled(fn SettledFunc) { s.settled = append(s.settled, fn) }
 
-// NewStore returns the store in db; redriven letters go out through send.
-func NewStore(db *database.DB, send Sender, now func() time.Time) *Store {
-	return &Store{db: db, send: send, now: now}
-}
-
 const columns = `id, consumer_group, original_topic, original_partition, original_offset, original_timestamp,
 	record_key, record_value, headers, event_id, event_type, error_type, error_message, retries, failures, failed_at,
-	state, updated_at, actor, reason`
+	state, updated_at, actor, reason, cause, omitted, edits, job_id`
 
-// Record writes a letter, or counts one more failure of a letter it has and puts that back to waiting. The same
+// listed are columns without what may be large.
+const listed = `id, consumer_group, original_topic, original_partition, original_offset, original_timestamp,
+	record_key, NULL, '{}', event_id, event_type, error_type, error_message, retries, failures, failed_at,
+	state, updated_at, actor, reason, cause, omitted, edits, job_id`
+
+// Record writes a letter, or counts one more failure of a letter it has, which then waits again. The same
 // failure a second time changes nothing, and neither does any failure once the letter is settled: a message that was
 // given up twice, because its service died in between, has its second failure in the topic behind the first, and that
 // may be read when an operator is done already.
+//
+// The last failure's bytes are those that were tried last. They are not taken over where an operator edited the letter,
+// nor where they are missing.
 func (s *Store) Record(ctx context.Context, tx *database.Tx, l Letter) error {
 	headers, err := json.Marshal(l.Headers)
 	if err != nil {
 		return fmt.Errorf("encode headers of dead letter %s: %w", l.ID, err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO dead_letters (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 1, $15, 'waiting', $16, '', '')
+	_, err = tx.ExecContext(ctx, `INSERT INTO dead_letters (`+columns+`, key_text)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 1, $15, 'waiting', $16, '', '', $17, $18, 0, '', $19)
 		ON CONFLICT (id) DO UPDATE SET
-			state = 'waiting', failures = dead_letters.failures + 1, error_type = excluded.error_type,
-			error_message = excluded.error_message, retries = excluded.retries, headers = excluded.headers,
+			state = 'failed_again', failures = dead_letters.failures + 1, error_type = excluded.error_type,
+			error_message = excluded.error_message, cause = excluded.cause, retries = excluded.retries,
+			headers = CASE WHEN excluded.omitted <> '' THEN dead_letters.headers ELSE excluded.headers END,
+			record_value = CASE WHEN excluded.omitted <> '' OR dead_letters.edits > 0 THEN dead_letters.record_value ELSE excluded.record_value END,
 			failed_at = excluded.failed_at, updated_at = excluded.updated_at
-		WHERE dead_letters.failed_at < excluded.failed_at AND dead_letters.state IN ('waiting', 'redriving')`,
+		WHERE dead_letters.failed_at < excluded.failed_at AND dead_letters.settled_at IS NULL`,
 		printable(l.ID), l.Group, printable(l.Topic), l.Partition, l.Offset, l.Timestamp.UTC(), l.Key, l.Value,
 		string(headers), printable(l.EventID), printable(l.EventType), printable(l.ErrorType), printable(l.Error),
-		l.Retries, l.FailedAt.UTC(), s.now().UTC())
+		l.Retries, l.FailedAt.UTC(), s.now().UTC(), l.Cause, printable(l.Omitted), keyText(l.Key))
 	if err != nil {
 		return fmt.Errorf("record dead letter %s: %w", l.ID, database.Classify(err))
 	}
@@ -91,162 +103,62 @@ func printable(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// Filter selects letters; zero fields select all.
-type Filter struct {
-	State State
-	// After continues behind this letter in List's order.
-	After Position
-	// Limit is the most letters returned.
-	Limit int
-}
-
-// Position is a place in List's order.
-type Position struct {
-	FailedAt time.Time `json:"at"`
-	ID       string    `json:"id"`
-}
-
-// List returns letters, the last failed first.
-func (s *Store) List(ctx context.Context, f Filter) ([]Letter, error) {
-	after := f.After
-	if after.ID == "" {
-		after.FailedAt = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
-	rows, err := s.db.QueryContext(ctx, `SELECT `+columns+` FROM dead_letters
-		WHERE ($1 = '' OR state = $1) AND (failed_at < $2 OR (failed_at = $2 AND id > $3))
-		ORDER BY failed_at DESC, id LIMIT $4`, string(f.State), after.FailedAt.UTC(), after.ID, f.Limit)
-	if err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", database.Classify(err))
-	}
-	defer rows.Close()
-	var letters []Letter
-	for rows.Next() {
-		l, err := scan(rows)
-		if err != nil {
-			return nil, fmt.Errorf("list dead letters: %w", err)
-		}
-		letters = append(letters, l)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", database.Classify(err))
-	}
-	return letters, nil
-}
-
 // Get returns one letter, or ErrNotFound.
 func (s *Store) Get(ctx context.Context, id string) (Letter, error) {
 	return found(scan(s.db.QueryRowContext(ctx, `SELECT `+columns+` FROM dead_letters WHERE id = $1`, id)))
 }
 
-// Count returns the number of letters by state.
-func (s *Store) Count(ctx context.Context) (map[State]int, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT state, COUNT(*) FROM dead_letters GROUP BY state`)
+// settle is the one place where letters become Redriven or Discarded. The condition says which, its arguments are
+// numbered from $6. It returns the ids of those that were not so already.
+func (s *Store) settle(ctx context.Context, tx *database.Tx, to State, by By, job string, condition string, args ...any) ([]string, error) {
+	ids, err := texts(tx.QueryContext(ctx, `UPDATE dead_letters SET state = $1, updated_at = $2, settled_at = $2,
+		actor = CASE WHEN $3 = '' THEN actor ELSE $3 END, reason = CASE WHEN $3 = '' THEN reason ELSE $4 END,
+		job_id = CASE WHEN $5 = '' THEN job_id ELSE $5 END
+		WHERE `+condition+` RETURNING id`, append([]any{string(to), s.now().UTC(), by.Actor, by.Reason, job}, args...)...))
 	if err != nil {
-		return nil, fmt.Errorf("count dead letters: %w", database.Classify(err))
+		return nil, database.Classify(err)
+	}
+	if len(ids) > 0 {
+		err = s.tell(ctx, tx, ids, to)
+	}
+	return ids, err
+}
+
+func (s *Store) tell(ctx context.Context, tx *database.Tx, ids []string, to State) error {
+	for _, fn := range s.settled {
+		if err := fn(ctx, tx, ids, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// texts reads rows of one text each.
+func texts(rows *sql.Rows, err error) (all []string, _ error) {
+	if err != nil {
+		return nil, err
 	}
 	defer rows.Close()
-	counts := map[State]int{Waiting: 0, Redriving: 0, Redriven: 0, Discarded: 0}
 	for rows.Next() {
-		var state State
-		var n int
-		if err := rows.Scan(&state, &n); err != nil {
-			return nil, fmt.Errorf("count dead letters: %w", err)
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, err
 		}
-		counts[state] = n
+		all = append(all, s)
 	}
-	return counts, database.Classify(rows.Err())
-}
-
-// By is who asks for a verb, and why.
-type By struct{ Actor, Reason string }
-
-// Redrive hands the letter back to its group. A letter that is on its way or has been handled is returned as it is;
-// a discarded one is ErrState.
-func (s *Store) Redrive(ctx context.Context, id string, by By) (Letter, error) {
-	send := false
-	l, err := s.change(ctx, id, by, func(l Letter) (to State, change bool, err error) {
-		switch {
-		case l.State == Discarded:
-			return "", false, fmt.Errorf("%w: %s is discarded", ErrState, id)
-		case l.Headers[HeaderOmitted] != "" && l.State != Redriven:
-			return "", false, fmt.Errorf("%w: %s was too large to be kept whole (omitted: %s)", ErrState, id, l.Headers[HeaderOmitted])
-		case l.State == Waiting, l.State == Redriving && s.now().Sub(l.UpdatedAt) > stuckAfter:
-			send = true
-			return Redriving, true, nil
-		default:
-			return l.State, false, nil
-		}
-	})
-	if err != nil || !send {
-		return l, err
-	}
-	if err := s.send.SendRecord(ctx, l.Record()); err != nil {
-		// The record may be in the topic all the same; then its handler, or a second redrive and the inbox, settle it.
-		back := s.db.InTx(context.WithoutCancel(ctx), func(ctx context.Context, tx *database.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE dead_letters SET state = 'waiting' WHERE id = $1 AND state = 'redriving'`, id)
-			return err
-		})
-		return l, fmt.Errorf("redrive %s: %w", id, errors.Join(err, back))
-	}
-	return l, nil
-}
-
-// Discard gives the letter up for good. A letter that is discarded already is returned as it is; one that is on its
-// way or has been handled is ErrState.
-func (s *Store) Discard(ctx context.Context, id string, by By) (Letter, error) {
-	return s.change(ctx, id, by, func(l Letter) (to State, change bool, err error) {
-		if l.State == Redriving || l.State == Redriven {
-			return "", false, fmt.Errorf("%w: %s is %s", ErrState, id, l.State)
-		}
-		return Discarded, l.State != Discarded, nil
-	})
+	return all, rows.Err()
 }
 
 // MarkRedriven writes, in the transaction of the handler that succeeded, that the letter has been handled.
 func (s *Store) MarkRedriven(ctx context.Context, tx *database.Tx, id string) error {
-	_, err := tx.ExecContext(ctx, `UPDATE dead_letters SET state = 'redriven', updated_at = $2
-		WHERE id = $1 AND state <> 'redriven'`, id, s.now().UTC())
-	if err == nil {
-		err = s.tell(ctx, tx, id, Redriven)
+	ids, err := s.settle(ctx, tx, Redriven, By{}, "", `id = $6 AND state <> 'redriven'`, id)
+	if err == nil && len(ids) == 0 {
+		err = s.tell(ctx, tx, []string{id}, Redriven) // the table may not know the letter, and the message was handled all the same
 	}
 	if err != nil {
-		return fmt.Errorf("mark dead letter %s redriven: %w", id, database.Classify(err))
+		return fmt.Errorf("mark dead letter %s redriven: %w", id, err)
 	}
 	return nil
-}
-
-func (s *Store) tell(ctx context.Context, tx *database.Tx, id string, to State) error {
-	for _, fn := range s.settled {
-		if err := fn(ctx, tx, []string{id}, to); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// change moves one letter to the state that next names, under its row's lock. A letter that next leaves alone keeps
-// its time, actor and reason.
-func (s *Store) change(ctx context.Context, id string, by By, next func(Letter) (to State, change bool, err error)) (Letter, error) {
-	var l Letter
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *database.Tx) error {
-		var err error
-		l, err = found(scan(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM dead_letters WHERE id = $1`+tx.ForUpdate(), id)))
-		if err != nil {
-			return err
-		}
-		state, change, err := next(l)
-		if err != nil || !change {
-			return err
-		}
-		l.State, l.UpdatedAt, l.Actor, l.Reason = state, s.now().UTC(), by.Actor, by.Reason
-		_, err = tx.ExecContext(ctx, `UPDATE dead_letters SET state = $2, updated_at = $3, actor = $4, reason = $5
-			WHERE id = $1`, id, string(l.State), l.UpdatedAt, l.Actor, l.Reason)
-		if err == nil && l.State == Discarded {
-			err = s.tell(ctx, tx, id, Discarded)
-		}
-		return database.Classify(err)
-	})
-	return l, err
 }
 
 func found(l Letter, err error) (Letter, error) {
@@ -261,7 +173,7 @@ func scan(row interface{ Scan(...any) error }) (Letter, error) {
 	var headers string
 	err := row.Scan(&l.ID, &l.Group, &l.Topic, &l.Partition, &l.Offset, &l.Timestamp, &l.Key, &l.Value, &headers,
 		&l.EventID, &l.EventType, &l.ErrorType, &l.Error, &l.Retries, &l.Failures, &l.FailedAt,
-		&l.State, &l.UpdatedAt, &l.Actor, &l.Reason)
+		&l.State, &l.UpdatedAt, &l.Actor, &l.Reason, &l.Cause, &l.Omitted, &l.Edits, &l.Job)
 	if err != nil {
 		return Letter{}, err
 	}
@@ -270,4 +182,27 @@ func scan(row interface{ Scan(...any) error }) (Letter, error) {
 	}
 	l.Timestamp, l.FailedAt, l.UpdatedAt = l.Timestamp.UTC(), l.FailedAt.UTC(), l.UpdatedAt.UTC()
 	return l, nil
+}
+
+// Purge forgets letters that were settled, audit entries that were written and jobs that ended at the given instant or
+// before, and what is left of the selections of jobs that are over. Letters that are not settled stay for ever.
+func (s *Store) Purge(ctx context.Context, upTo time.Time, limit int) error {
+	for _, t := range []struct{ table, age string }{
+		{"dead_letters", "settled_at"}, {"dead_letter_audit", "at"}, {"dead_letter_jobs", "ended_at"},
+	} {
+		if _, err := s.db.Purge(ctx, t.table, t.age, upTo, limit); err != nil {
+			return err
+		}
+	}
+	for ctx.Err() == nil {
+		result, err := s.db.ExecContext(ctx, `DELETE FROM dead_letter_job_items WHERE (job, seq) IN (
+			SELECT job, seq FROM dead_letter_job_items WHERE job NOT IN (SELECT id FROM dead_letter_jobs WHERE live) LIMIT $1)`, limit)
+		if err != nil {
+			return fmt.Errorf("purge selections: %w", err)
+		}
+		if n, err := result.RowsAffected(); err != nil || n < int64(limit) {
+			return err
+		}
+	}
+	return nil
 }

@@ -88,7 +88,7 @@ func TestWhateverStandsInTheTopicIsWritten(t *testing.T) {
 		require.NoError(t, err, "a letter with one odd header is still that letter")
 		_, err = f.Get(t.Context(), "g.dlq-0-3")
 		require.NoError(t, err, "one without a place has that in the dead-letter topic")
-		list, err := f.List(t.Context(), deadletter.Filter{Limit: 100})
+		list, err := f.List(t.Context(), deadletter.Filter{}, deadletter.Position{}, 100)
 		require.NoError(t, err)
 		require.Len(t, list, 7)
 	})

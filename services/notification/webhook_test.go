@@ -129,7 +129,7 @@ func TestWebhookDeadLetterAndRedrive(t *testing.T) {
 		require.Equal(t, http.StatusAccepted, status, "%s", body)
 	}
 	redrive(down)
-	require.Eventually(t, func() bool { return s.count("down-1-order_placed") == 6 && f.letters()[down].State == "waiting" }, soon, tick)
+	require.Eventually(t, func() bool { return s.count("down-1-order_placed") == 6 && f.letters()[down].State == "failed_again" }, soon, tick)
 	s.set(func(string, int) int { return http.StatusOK })
 	redrive(down)
 	redrive(refused)

@@ -34,23 +34,23 @@ func TestBadRecords(t *testing.T) {
 		name      string
 		record    kafka.Record
 		services  []string
-		errorType letters.LetterErrorType
+		errorType letters.ErrorType
 		says      string
 	}{
 		{
 			name: "no JSON", record: message("payment.commands", "payment.charge", id(), `not json{`),
-			services: []string{"payment"}, errorType: letters.LetterErrorTypeUndecodable,
+			services: []string{"payment"}, errorType: letters.ErrorTypeUndecodable,
 		},
 		{
-			name: "breaks its schema", services: []string{"inventory"}, errorType: letters.LetterErrorTypeUndecodable, says: "quantity",
+			name: "breaks its schema", services: []string{"inventory"}, errorType: letters.ErrorTypeUndecodable, says: "quantity",
 			record: message("inventory.commands", "inventory.reserve", id(), `{"order_id":"x","lines":[{"sku":"MUG-BLUE","quantity":-1}]}`),
 		},
 		{
-			name: "lacks headers", services: []string{"shipping"}, errorType: letters.LetterErrorTypeUndecodable, says: "ce_id",
+			name: "lacks headers", services: []string{"shipping"}, errorType: letters.ErrorTypeUndecodable, says: "ce_id",
 			record: kafka.Record{Topic: "shipping.commands", Key: []byte(id()), Value: []byte(`{"order_id":"x"}`)},
 		},
 		{
-			name: "has no key", services: []string{"inventory"}, errorType: letters.LetterErrorTypeUndecodable, says: "key",
+			name: "has no key", services: []string{"inventory"}, errorType: letters.ErrorTypeUndecodable, says: "key",
 			record: func() kafka.Record {
 				r := message("inventory.commands", "inventory.release", id(), `{"order_id":"x","reason":{"code":"timed_out"}}`)
 				r.Key = nil
@@ -58,18 +58,18 @@ func TestBadRecords(t *testing.T) {
 			}(),
 		},
 		{
-			name: "is null", services: []string{"order"}, errorType: letters.LetterErrorTypeUndecodable,
+			name: "is null", services: []string{"order"}, errorType: letters.ErrorTypeUndecodable,
 			record: kafka.Record{Topic: "payment.charged", Key: []byte(id())},
 		},
 		{
-			name: "is binary", services: []string{"order"}, errorType: letters.LetterErrorTypeUndecodable,
+			name: "is binary", services: []string{"order"}, errorType: letters.ErrorTypeUndecodable,
 			record: kafka.Record{
 				Topic: "shipping.arranged", Key: []byte{0xff, 0x00, 0xfe}, Value: []byte{0x00, 0x01, 0xff},
 				Headers: map[string]string{event.HeaderID: "\xff\x00", event.HeaderType: "\x00"},
 			},
 		},
 		{
-			name: "names an unknown order", services: []string{"order"}, errorType: letters.LetterErrorTypePermanent, says: "order",
+			name: "names an unknown order", services: []string{"order"}, errorType: letters.ErrorTypePermanent, says: "order",
 			record: func() kafka.Record {
 				key := id()
 				return message("inventory.reserved", "inventory.reserved", key,
@@ -77,11 +77,11 @@ func TestBadRecords(t *testing.T) {
 			}(),
 		},
 		{
-			name: "is of an unknown type", services: []string{"inventory"}, errorType: letters.LetterErrorTypePermanent, says: "inventory.explode",
+			name: "is of an unknown type", services: []string{"inventory"}, errorType: letters.ErrorTypePermanent, says: "inventory.explode",
 			record: message("inventory.commands", "inventory.explode", id(), `{}`),
 		},
 		{
-			name: "bad news for two listeners", services: []string{"notification", "analytics"}, errorType: letters.LetterErrorTypeUndecodable,
+			name: "bad news for two listeners", services: []string{"notification", "analytics"}, errorType: letters.ErrorTypeUndecodable,
 			record: message("order.created", "order.created", id(), `{"order_id":17}`),
 		},
 	} {

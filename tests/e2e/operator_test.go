@@ -53,9 +53,20 @@ func TestOperatorsCommands(t *testing.T) {
 	require.Contains(t, orderctl(0, "dlq", "list", "--service=inventory", "--state=waiting"), l.ID)
 	require.Contains(t, orderctl(0, "dlq", "show", l.ID), "no JSON")
 
-	// Handed back as it is, it fails again: one letter, one failure more.
+	require.Contains(t, orderctl(0, "dlq", "causes", "--service=inventory", "--key="+*l.Key), "must be one JSON value")
+
+	// Handed back as it is, it fails again: one letter, one failure more. So does one with another wrong body.
 	orderctl(0, "dlq", "redrive", l.ID, "--actor=e2e", "--reason=try again")
 	shop.Eventually(t, again(l.ID, 2))
+	orderctl(0, "dlq", "edit", l.ID, "--value={}", "--actor=e2e", "--reason=an object at least")
+	selected := []string{"dlq", "redrive", "--service=inventory", "--key=" + *l.Key, "--canary=1", "--actor=e2e", "--reason=all of them"}
+	require.Contains(t, orderctl(0, append(selected, "--dry-run")...), "1 dead letters to redrive, by cause:")
+	require.Contains(t, orderctl(1, selected...), "a letter of the canary of 1 failed again")
+	require.NoError(t, again(l.ID, 3)(shop.Context(t)))
+	require.Contains(t, orderctl(0, "dlq", "jobs", "--service=inventory"), "all of them")
+	trail := orderctl(0, "dlq", "audit", "--service=inventory", "--letter="+l.ID)
+	require.Contains(t, trail, "all of them (job ")
+	require.Contains(t, trail, "an object at least (2 bytes in the place of 7)")
 	require.Contains(t, orderctl(0, "dlq", "discard", l.ID, "--actor=e2e", "--reason=it is no message"), "discarded")
 	require.Contains(t, orderctl(1, "dlq", "redrive", l.ID, "--actor=e2e", "--reason=too late"), "discarded")
 
@@ -70,7 +81,7 @@ func TestOperatorsCommands(t *testing.T) {
 func again(id string, failures int) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		l, err := system.Letter(ctx, "inventory", id)
-		if err == nil && (l.Failures != failures || l.State != letters.StateWaiting) {
+		if err == nil && (l.Failures != failures || l.State != letters.StateFailedAgain) {
 			err = fmt.Errorf("dead letter %s is %s after %d failures", id, l.State, l.Failures)
 		}
 		return err

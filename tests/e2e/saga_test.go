@@ -265,7 +265,7 @@ func TestSilentParticipant(t *testing.T) {
 			c := system.Customer(t)
 			o := c.Place(tc.options...)
 			l := system.DeadLetter(t, tc.service, shop.About(o.OrderID))
-			require.Equal(t, letters.LetterErrorTypeTransient, l.ErrorType)
+			require.Equal(t, letters.ErrorTypeTransient, l.ErrorType)
 			require.Equal(t, tc.service+".commands", l.Topic)
 			require.Equal(t, tc.service, l.Group)
 			require.Positive(t, l.Retries)

@@ -107,9 +107,15 @@ func answered[T any](what string, want *T, response *http.Response, body []byte)
 	}
 	var none T
 	r := &Refused{What: what, Status: response.StatusCode, Title: http.StatusText(response.StatusCode)}
-	var problem struct{ Title, Detail string }
+	var problem struct {
+		Title, Detail string
+		Errors        []struct{ In, Path, Detail string }
+	}
 	if json.Unmarshal(body, &problem) == nil && problem.Title != "" {
 		r.Title, r.Detail = problem.Title, problem.Detail
+		for _, e := range problem.Errors {
+			r.Detail += fmt.Sprintf("; %s %s %s", e.In, e.Path, e.Detail)
+		}
 	}
 	return none, r
 }

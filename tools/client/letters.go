@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"math"
 	"net/url"
 	"regexp"
 
@@ -17,40 +19,61 @@ const maxLetters = 500
 
 var nextPage = regexp.MustCompile(`<([^>]*)>;\s*rel="next"`)
 
-// Letters lists a service's dead letters, the last failed first; an empty state means all.
+// Letters lists all of a service's dead letters in a state, the last failed first; an empty state means all.
 func (s *System) Letters(ctx context.Context, service, state string) ([]letters.Letter, error) {
+	var f letters.ListDeadLettersParams
+	if state != "" {
+		wanted := letters.StateFilter(state)
+		f.State = &wanted
+	}
+	all, _, err := s.ListLetters(ctx, service, f, math.MaxInt)
+	return all, err
+}
+
+// ListLetters lists a service's dead letters that match, the last failed first, but no more than most. It tells whether
+// there are more.
+func (s *System) ListLetters(ctx context.Context, service string, f letters.ListDeadLettersParams, most int) (all []letters.Letter, more bool, err error) {
+	c, err := s.lettersOf(service)
+	if err != nil {
+		return nil, false, err
+	}
+	for {
+		limit := min(maxLetters, most-len(all))
+		f.Limit = &limit
+		a, err := c.ListDeadLettersWithResponse(ctx, &f)
+		if err != nil {
+			return nil, false, fmt.Errorf("list the dead letters of %s: %w", service, err)
+		}
+		page, err := answered("list the dead letters of "+service, a.JSON200, a.HTTPResponse, a.Body)
+		if err != nil {
+			return nil, false, err
+		}
+		all = append(all, page.Items...)
+		next := nextPage.FindStringSubmatch(a.HTTPResponse.Header.Get("Link"))
+		if next == nil || len(all) >= most {
+			return all, next != nil, nil
+		}
+		u, err := url.Parse(next[1])
+		if err != nil {
+			return nil, false, fmt.Errorf("list the dead letters of %s: next page: %w", service, err)
+		}
+		cursor := u.Query().Get("cursor")
+		f.Cursor = &cursor
+	}
+}
+
+// Causes counts a service's dead letters that match by cause, the most frequent first.
+func (s *System) Causes(ctx context.Context, service string, f letters.ListCausesParams) ([]letters.Cause, error) {
 	c, err := s.lettersOf(service)
 	if err != nil {
 		return nil, err
 	}
-	limit := maxLetters
-	params := &letters.ListDeadLettersParams{Limit: &limit}
-	if state != "" {
-		wanted := letters.State(state)
-		params.State = &wanted
+	a, err := c.ListCausesWithResponse(ctx, &f)
+	if err != nil {
+		return nil, fmt.Errorf("count the causes of %s: %w", service, err)
 	}
-	var all []letters.Letter
-	for {
-		a, err := c.ListDeadLettersWithResponse(ctx, params)
-		if err != nil {
-			return nil, fmt.Errorf("list the dead letters of %s: %w", service, err)
-		}
-		page, err := answered("list the dead letters of "+service, a.JSON200, a.HTTPResponse, a.Body)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page.Items...)
-		next := nextPage.FindStringSubmatch(a.HTTPResponse.Header.Get("Link"))
-		if next == nil {
-			return all, nil
-		}
-		u, err := url.Parse(next[1])
-		if err != nil {
-			return nil, fmt.Errorf("list the dead letters of %s: next page: %w", service, err)
-		}
-		cursor := u.Query().Get("cursor")
-		params.Cursor = &cursor
-	}
+	found, err := answered("count the causes of "+service, a.JSON200, a.HTTPResponse, a.Body)
+	return found.Items, err
 }
 
 // Letter reads one dead letter with its headers and body.
@@ -90,6 +113,54 @@ func (s *System) Discard(ctx context.Context, service, id string, by By) (letter
 		return letters.Letter{}, fmt.Errorf("discard dead letter %s of %s: %w", id, service, err)
 	}
 	return answered("discard dead letter "+id+" of "+service, a.JSON200, a.HTTPResponse, a.Body)
+}
+
+// Edit puts another body in the place of a dead letter's.
+func (s *System) Edit(ctx context.Context, service, id string, value []byte, by By) (letters.LetterDetail, error) {
+	c, err := s.lettersOf(service)
+	if err != nil {
+		return letters.LetterDetail{}, err
+	}
+	encoded := base64.StdEncoding.EncodeToString(value)
+	a, err := c.EditDeadLetterWithResponse(ctx, id, letters.Edit{Actor: by.Actor, Reason: by.Reason, ValueBase64: &encoded})
+	if err != nil {
+		return letters.LetterDetail{}, fmt.Errorf("edit dead letter %s of %s: %w", id, service, err)
+	}
+	return answered("edit dead letter "+id+" of "+service, a.JSON200, a.HTTPResponse, a.Body)
+}
+
+// Audit lists who did what at a service, the last first; letter and job are empty or the only ones.
+func (s *System) Audit(ctx context.Context, service, letter, job string, limit int) ([]letters.AuditEntry, error) {
+	c, err := s.lettersOf(service)
+	if err != nil {
+		return nil, err
+	}
+	f := letters.ListAuditParams{Limit: &limit}
+	if letter != "" {
+		f.Letter = &letter
+	}
+	if job != "" {
+		f.Job = &job
+	}
+	a, err := c.ListAuditWithResponse(ctx, &f)
+	if err != nil {
+		return nil, fmt.Errorf("read the audit trail of %s: %w", service, err)
+	}
+	found, err := answered("read the audit trail of "+service, a.JSON200, a.HTTPResponse, a.Body)
+	return found.Items, err
+}
+
+// AuditEntry reads one entry with the bytes that it replaced.
+func (s *System) AuditEntry(ctx context.Context, service string, seq int64) (letters.AuditEntry, error) {
+	c, err := s.lettersOf(service)
+	if err != nil {
+		return letters.AuditEntry{}, err
+	}
+	a, err := c.GetAuditEntryWithResponse(ctx, seq)
+	if err != nil {
+		return letters.AuditEntry{}, fmt.Errorf("read entry %d of %s: %w", seq, service, err)
+	}
+	return answered(fmt.Sprintf("read entry %d of %s", seq, service), a.JSON200, a.HTTPResponse, a.Body)
 }
 
 func (s *System) lettersOf(service string) (*letters.ClientWithResponses, error) {

@@ -23,42 +23,117 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
-// Defines values for LetterErrorType.
+// Defines values for AuditEntryVerb.
 const (
-	LetterErrorTypePermanent   LetterErrorType = "permanent"
-	LetterErrorTypeTransient   LetterErrorType = "transient"
-	LetterErrorTypeUndecodable LetterErrorType = "undecodable"
+	AuditEntryVerbDiscard    AuditEntryVerb = "discard"
+	AuditEntryVerbDiscardJob AuditEntryVerb = "discard_job"
+	AuditEntryVerbEdit       AuditEntryVerb = "edit"
+	AuditEntryVerbRedrive    AuditEntryVerb = "redrive"
+	AuditEntryVerbRedriveJob AuditEntryVerb = "redrive_job"
+	AuditEntryVerbStopJob    AuditEntryVerb = "stop_job"
 )
 
-// Valid indicates whether the value is a known member of the LetterErrorType enum.
-func (e LetterErrorType) Valid() bool {
+// Valid indicates whether the value is a known member of the AuditEntryVerb enum.
+func (e AuditEntryVerb) Valid() bool {
 	switch e {
-	case LetterErrorTypePermanent:
+	case AuditEntryVerbDiscard:
 		return true
-	case LetterErrorTypeTransient:
+	case AuditEntryVerbDiscardJob:
 		return true
-	case LetterErrorTypeUndecodable:
+	case AuditEntryVerbEdit:
+		return true
+	case AuditEntryVerbRedrive:
+		return true
+	case AuditEntryVerbRedriveJob:
+		return true
+	case AuditEntryVerbStopJob:
 		return true
 	default:
 		return false
 	}
 }
 
-// Defines values for LetterDetailErrorType.
+// Defines values for ErrorType.
 const (
-	LetterDetailErrorTypePermanent   LetterDetailErrorType = "permanent"
-	LetterDetailErrorTypeTransient   LetterDetailErrorType = "transient"
-	LetterDetailErrorTypeUndecodable LetterDetailErrorType = "undecodable"
+	ErrorTypePermanent   ErrorType = "permanent"
+	ErrorTypeTransient   ErrorType = "transient"
+	ErrorTypeUndecodable ErrorType = "undecodable"
 )
 
-// Valid indicates whether the value is a known member of the LetterDetailErrorType enum.
-func (e LetterDetailErrorType) Valid() bool {
+// Valid indicates whether the value is a known member of the ErrorType enum.
+func (e ErrorType) Valid() bool {
 	switch e {
-	case LetterDetailErrorTypePermanent:
+	case ErrorTypePermanent:
 		return true
-	case LetterDetailErrorTypeTransient:
+	case ErrorTypeTransient:
 		return true
-	case LetterDetailErrorTypeUndecodable:
+	case ErrorTypeUndecodable:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FilterState.
+const (
+	FilterStateFailedAgain FilterState = "failed_again"
+	FilterStateOpen        FilterState = "open"
+	FilterStateWaiting     FilterState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the FilterState enum.
+func (e FilterState) Valid() bool {
+	switch e {
+	case FilterStateFailedAgain:
+		return true
+	case FilterStateOpen:
+		return true
+	case FilterStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for JobState.
+const (
+	JobStateCanary   JobState = "canary"
+	JobStateDone     JobState = "done"
+	JobStateRunning  JobState = "running"
+	JobStateStopped  JobState = "stopped"
+	JobStateStopping JobState = "stopping"
+)
+
+// Valid indicates whether the value is a known member of the JobState enum.
+func (e JobState) Valid() bool {
+	switch e {
+	case JobStateCanary:
+		return true
+	case JobStateDone:
+		return true
+	case JobStateRunning:
+		return true
+	case JobStateStopped:
+		return true
+	case JobStateStopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for JobVerb.
+const (
+	JobVerbDiscard JobVerb = "discard"
+	JobVerbRedrive JobVerb = "redrive"
+)
+
+// Valid indicates whether the value is a known member of the JobVerb enum.
+func (e JobVerb) Valid() bool {
+	switch e {
+	case JobVerbDiscard:
+		return true
+	case JobVerbRedrive:
 		return true
 	default:
 		return false
@@ -67,16 +142,19 @@ func (e LetterDetailErrorType) Valid() bool {
 
 // Defines values for State.
 const (
-	StateDiscarded State = "discarded"
-	StateRedriven  State = "redriven"
-	StateRedriving State = "redriving"
-	StateWaiting   State = "waiting"
+	StateDiscarded   State = "discarded"
+	StateFailedAgain State = "failed_again"
+	StateRedriven    State = "redriven"
+	StateRedriving   State = "redriving"
+	StateWaiting     State = "waiting"
 )
 
 // Valid indicates whether the value is a known member of the State enum.
 func (e State) Valid() bool {
 	switch e {
 	case StateDiscarded:
+		return true
+	case StateFailedAgain:
 		return true
 	case StateRedriven:
 		return true
@@ -89,23 +167,233 @@ func (e State) Valid() bool {
 	}
 }
 
+// Defines values for StateFilter.
+const (
+	StateFilterDiscarded   StateFilter = "discarded"
+	StateFilterFailedAgain StateFilter = "failed_again"
+	StateFilterOpen        StateFilter = "open"
+	StateFilterRedriven    StateFilter = "redriven"
+	StateFilterRedriving   StateFilter = "redriving"
+	StateFilterWaiting     StateFilter = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the StateFilter enum.
+func (e StateFilter) Valid() bool {
+	switch e {
+	case StateFilterDiscarded:
+		return true
+	case StateFilterFailedAgain:
+		return true
+	case StateFilterOpen:
+		return true
+	case StateFilterRedriven:
+		return true
+	case StateFilterRedriving:
+		return true
+	case StateFilterWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Actor Who asks; not blank.
+type Actor = string
+
+// AuditEntry defines model for AuditEntry.
+type AuditEntry struct {
+	Actor string    `json:"actor"`
+	At    time.Time `json:"at"`
+
+	// BeforeBase64 The bytes that an edit replaced; only where one entry is shown.
+	BeforeBase64 *string        `json:"before_base64,omitempty"`
+	Detail       *string        `json:"detail,omitempty"`
+	Job          *string        `json:"job,omitempty"`
+	Letter       *string        `json:"letter,omitempty"`
+	Reason       string         `json:"reason"`
+	Seq          int64          `json:"seq"`
+	Verb         AuditEntryVerb `json:"verb"`
+}
+
+// AuditEntryVerb defines model for AuditEntry.Verb.
+type AuditEntryVerb string
+
+// By defines model for By.
+type By struct {
+	// Actor Who asks; not blank.
+	Actor Actor `json:"actor"`
+
+	// Reason Why; not blank.
+	Reason Reason `json:"reason"`
+}
+
+// Cause defines model for Cause.
+type Cause struct {
+	Cause     string    `json:"cause"`
+	ErrorType ErrorType `json:"error_type"`
+	EventType string    `json:"event_type"`
+
+	// Example The id of one of them.
+	Example       string    `json:"example"`
+	FirstFailedAt time.Time `json:"first_failed_at"`
+	Group         string    `json:"group"`
+	LastFailedAt  time.Time `json:"last_failed_at"`
+
+	// Letters How many have it.
+	Letters int `json:"letters"`
+
+	// Open How many of them wait for an operator.
+	Open  int    `json:"open"`
+	Topic string `json:"topic"`
+}
+
+// Edit defines model for Edit.
+type Edit struct {
+	// Actor Who asks; not blank.
+	Actor Actor `json:"actor"`
+
+	// Reason Why; not blank.
+	Reason Reason `json:"reason"`
+
+	// Value The body, where it is text. Either this or value_base64.
+	Value *string `json:"value,omitempty"`
+
+	// ValueBase64 The body's bytes.
+	ValueBase64 *string `json:"value_base64,omitempty"`
+}
+
+// ErrorType defines model for ErrorType.
+type ErrorType string
+
+// Filter As the list's parameters of the same names. An empty filter matches everything that waits.
+type Filter struct {
+	Cause     *string      `json:"cause,omitempty"`
+	ErrorType *ErrorType   `json:"error_type,omitempty"`
+	EventType *string      `json:"event_type,omitempty"`
+	Group     *string      `json:"group,omitempty"`
+	Key       *string      `json:"key,omitempty"`
+	Since     *time.Time   `json:"since,omitempty"`
+	State     *FilterState `json:"state,omitempty"`
+	Text      *string      `json:"text,omitempty"`
+	Topic     *string      `json:"topic,omitempty"`
+	Until     *time.Time   `json:"until,omitempty"`
+}
+
+// FilterState defines model for Filter.State.
+type FilterState string
+
+// Job defines model for Job.
+type Job struct {
+	Actor     string    `json:"actor"`
+	Canary    int       `json:"canary"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// Detail Why it stopped, or what stands in its way.
+	Detail  string     `json:"detail"`
+	EndedAt *time.Time `json:"ended_at,omitempty"`
+
+	// Failed Of those taken
+	Failed int `json:"failed"`
+
+	// Filter As the list's parameters of the same names. An empty filter matches everything that waits.
+	Filter Filter `json:"filter"`
+	ID     string `json:"id"`
+
+	// LookedAt How many of them it has come to.
+	LookedAt    int    `json:"looked_at"`
+	MaxFailures int    `json:"max_failures"`
+	Rate        int    `json:"rate"`
+	Reason      string `json:"reason"`
+
+	// Settled Of those taken
+	Settled int `json:"settled"`
+
+	// State Canary and running take letters, stopping waits for those under way; stopped and done are over.
+	State JobState `json:"state"`
+
+	// Taken How many of these still waited, and were redriven or discarded.
+	Taken int `json:"taken"`
+
+	// Total Letters that matched when it was begun.
+	Total     int       `json:"total"`
+	UpdatedAt time.Time `json:"updated_at"`
+	Verb      JobVerb   `json:"verb"`
+}
+
+// JobState Canary and running take letters, stopping waits for those under way; stopped and done are over.
+type JobState string
+
+// JobPreview defines model for JobPreview.
+type JobPreview struct {
+	// Causes The most frequent ones.
+	Causes []Cause `json:"causes"`
+
+	// Letters Those that failed last.
+	Letters []Letter `json:"letters"`
+	Total   int      `json:"total"`
+}
+
+// JobRequest defines model for JobRequest.
+type JobRequest struct {
+	// Actor Who asks; not blank.
+	Actor Actor `json:"actor"`
+
+	// Canary So many letters go first, and every one must be handled before the rest goes. Not for discard.
+	Canary *int `json:"canary,omitempty"`
+
+	// DryRun Only say what would be taken.
+	DryRun *bool `json:"dry_run,omitempty"`
+
+	// Filter As the list's parameters of the same names. An empty filter matches everything that waits.
+	Filter Filter `json:"filter"`
+
+	// Max The job is refused if the filter matches more letters.
+	Max *int `json:"max,omitempty"`
+
+	// MaxFailures How many letters may fail again; with one more the job stops.
+	MaxFailures *int `json:"max_failures,omitempty"`
+
+	// Rate The most letters a second; 0 is no limit.
+	Rate *int `json:"rate,omitempty"`
+
+	// Reason Why; not blank.
+	Reason Reason  `json:"reason"`
+	Verb   JobVerb `json:"verb"`
+}
+
+// JobVerb defines model for JobVerb.
+type JobVerb string
+
 // Letter defines model for Letter.
 type Letter struct {
-	Actor     string          `json:"actor"`
-	Error     string          `json:"error"`
-	ErrorType LetterErrorType `json:"error_type"`
-	EventID   string          `json:"event_id"`
-	EventType string          `json:"event_type"`
-	FailedAt  time.Time       `json:"failed_at"`
+	// Actor Who did something to it last.
+	Actor string `json:"actor"`
+
+	// Cause The error without what differs from one message to the next.
+	Cause string `json:"cause"`
+
+	// Edits How often its body was changed.
+	Edits     int       `json:"edits"`
+	Error     string    `json:"error"`
+	ErrorType ErrorType `json:"error_type"`
+	EventID   string    `json:"event_id"`
+	EventType string    `json:"event_type"`
+	FailedAt  time.Time `json:"failed_at"`
 
 	// Failures How often it was dead-lettered.
 	Failures int `json:"failures"`
 
 	// Group The consumer group that failed.
-	Group     string  `json:"group"`
-	ID        string  `json:"id"`
-	Key       *string `json:"key,omitempty"`
-	Offset    int64   `json:"offset"`
+	Group string `json:"group"`
+	ID    string `json:"id"`
+
+	// Job The last job that took it.
+	Job    *string `json:"job,omitempty"`
+	Key    *string `json:"key,omitempty"`
+	Offset int64   `json:"offset"`
+
+	// Omitted What is missing of a letter that was too large. It can only be discarded.
+	Omitted   *string `json:"omitted,omitempty"`
 	Partition int32   `json:"partition"`
 	Reason    string  `json:"reason"`
 
@@ -118,29 +406,39 @@ type Letter struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// LetterErrorType defines model for Letter.ErrorType.
-type LetterErrorType string
-
 // LetterDetail defines model for LetterDetail.
 type LetterDetail struct {
-	Actor     string                `json:"actor"`
-	Error     string                `json:"error"`
-	ErrorType LetterDetailErrorType `json:"error_type"`
-	EventID   string                `json:"event_id"`
-	EventType string                `json:"event_type"`
-	FailedAt  time.Time             `json:"failed_at"`
+	// Actor Who did something to it last.
+	Actor string `json:"actor"`
+
+	// Cause The error without what differs from one message to the next.
+	Cause string `json:"cause"`
+
+	// Edits How often its body was changed.
+	Edits     int       `json:"edits"`
+	Error     string    `json:"error"`
+	ErrorType ErrorType `json:"error_type"`
+	EventID   string    `json:"event_id"`
+	EventType string    `json:"event_type"`
+	FailedAt  time.Time `json:"failed_at"`
 
 	// Failures How often it was dead-lettered.
 	Failures int `json:"failures"`
 
 	// Group The consumer group that failed.
-	Group     string            `json:"group"`
-	Headers   map[string]string `json:"headers"`
-	ID        string            `json:"id"`
-	Key       *string           `json:"key,omitempty"`
-	Offset    int64             `json:"offset"`
-	Partition int32             `json:"partition"`
-	Reason    string            `json:"reason"`
+	Group   string            `json:"group"`
+	Headers map[string]string `json:"headers"`
+	ID      string            `json:"id"`
+
+	// Job The last job that took it.
+	Job    *string `json:"job,omitempty"`
+	Key    *string `json:"key,omitempty"`
+	Offset int64   `json:"offset"`
+
+	// Omitted What is missing of a letter that was too large. It can only be discarded.
+	Omitted   *string `json:"omitted,omitempty"`
+	Partition int32   `json:"partition"`
+	Reason    string  `json:"reason"`
 
 	// Retries Attempts after the first.
 	Retries int   `json:"retries"`
@@ -157,19 +455,61 @@ type LetterDetail struct {
 	ValueBase64 string `json:"value_base64"`
 }
 
-// LetterDetailErrorType defines model for LetterDetail.ErrorType.
-type LetterDetailErrorType string
-
 // LetterPage defines model for LetterPage.
 type LetterPage struct {
 	Items []Letter `json:"items"`
 }
 
+// Reason Why; not blank.
+type Reason = string
+
 // State defines model for State.
 type State string
 
+// StateFilter defines model for StateFilter.
+type StateFilter string
+
+// Cursor defines model for Cursor.
+type Cursor = string
+
 // ID defines model for ID.
 type ID = string
+
+// JobID defines model for JobID.
+type JobID = string
+
+// Limit defines model for Limit.
+type Limit = int
+
+// OnlyCause defines model for OnlyCause.
+type OnlyCause = string
+
+// OnlyErrorType defines model for OnlyErrorType.
+type OnlyErrorType = ErrorType
+
+// OnlyEventType defines model for OnlyEventType.
+type OnlyEventType = string
+
+// OnlyGroup defines model for OnlyGroup.
+type OnlyGroup = string
+
+// OnlyKey defines model for OnlyKey.
+type OnlyKey = string
+
+// OnlyState defines model for OnlyState.
+type OnlyState = StateFilter
+
+// OnlyText defines model for OnlyText.
+type OnlyText = string
+
+// OnlyTopic defines model for OnlyTopic.
+type OnlyTopic = string
+
+// Since defines model for Since.
+type Since = time.Time
+
+// Until defines model for Until.
+type Until = time.Time
 
 // Problem defines model for Problem.
 type Problem struct {
@@ -180,48 +520,104 @@ type Problem struct {
 	Type     *string `json:"type,omitempty"`
 }
 
-// By defines model for By.
-type By struct {
-	// Actor Who asks.
-	Actor string `json:"actor"`
-
-	// Reason Why.
-	Reason string `json:"reason"`
-}
-
 // ListDeadLettersParams defines parameters for ListDeadLetters.
 type ListDeadLettersParams struct {
-	// State Only letters in this state.
-	State *State `form:"state,omitempty" json:"state,omitempty"`
-	Limit *int   `form:"limit,omitempty" json:"limit,omitempty"`
+	// State Only letters in this state; open is waiting or failed_again.
+	State *OnlyState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Group Only letters of this consumer group.
+	Group *OnlyGroup `form:"group,omitempty" json:"group,omitempty"`
+
+	// Topic Only letters whose record was first read from this topic.
+	Topic     *OnlyTopic     `form:"topic,omitempty" json:"topic,omitempty"`
+	EventType *OnlyEventType `form:"event_type,omitempty" json:"event_type,omitempty"`
+	ErrorType *OnlyErrorType `form:"error_type,omitempty" json:"error_type,omitempty"`
+
+	// Cause Only letters with exactly this cause.
+	Cause *OnlyCause `form:"cause,omitempty" json:"cause,omitempty"`
+
+	// Key Only letters with exactly this key.
+	Key *OnlyKey `form:"key,omitempty" json:"key,omitempty"`
+
+	// Text Only letters whose error has this text in it, in small letters or capitals.
+	Text *OnlyText `form:"text,omitempty" json:"text,omitempty"`
+
+	// Since Only letters that failed last at this time or later.
+	Since *Since `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Only letters that failed last before this time.
+	Until *Until `form:"until,omitempty" json:"until,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor Where the page before ended; from the Link header with rel="next".
-	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
-// DiscardDeadLetterJSONBody defines parameters for DiscardDeadLetter.
-type DiscardDeadLetterJSONBody struct {
-	// Actor Who asks.
-	Actor string `json:"actor"`
+// ListAuditParams defines parameters for ListAudit.
+type ListAuditParams struct {
+	// Letter Only what was done to this letter.
+	Letter *string `form:"letter,omitempty" json:"letter,omitempty"`
 
-	// Reason Why.
-	Reason string `json:"reason"`
+	// Job Only this job, with the letters that it took.
+	Job   *string `form:"job,omitempty" json:"job,omitempty"`
+	Limit *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor Where the page before ended; from the Link header with rel="next".
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
-// RedriveDeadLetterJSONBody defines parameters for RedriveDeadLetter.
-type RedriveDeadLetterJSONBody struct {
-	// Actor Who asks.
-	Actor string `json:"actor"`
+// ListCausesParams defines parameters for ListCauses.
+type ListCausesParams struct {
+	// State Only letters in this state; open is waiting or failed_again.
+	State *OnlyState `form:"state,omitempty" json:"state,omitempty"`
 
-	// Reason Why.
-	Reason string `json:"reason"`
+	// Group Only letters of this consumer group.
+	Group *OnlyGroup `form:"group,omitempty" json:"group,omitempty"`
+
+	// Topic Only letters whose record was first read from this topic.
+	Topic     *OnlyTopic     `form:"topic,omitempty" json:"topic,omitempty"`
+	EventType *OnlyEventType `form:"event_type,omitempty" json:"event_type,omitempty"`
+	ErrorType *OnlyErrorType `form:"error_type,omitempty" json:"error_type,omitempty"`
+
+	// Cause Only letters with exactly this cause.
+	Cause *OnlyCause `form:"cause,omitempty" json:"cause,omitempty"`
+
+	// Key Only letters with exactly this key.
+	Key *OnlyKey `form:"key,omitempty" json:"key,omitempty"`
+
+	// Text Only letters whose error has this text in it, in small letters or capitals.
+	Text *OnlyText `form:"text,omitempty" json:"text,omitempty"`
+
+	// Since Only letters that failed last at this time or later.
+	Since *Since `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Only letters that failed last before this time.
+	Until *Until `form:"until,omitempty" json:"until,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 }
+
+// ListJobsParams defines parameters for ListJobs.
+type ListJobsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor Where the page before ended; from the Link header with rel="next".
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// BeginJobJSONRequestBody defines body for BeginJob for application/json ContentType.
+type BeginJobJSONRequestBody = JobRequest
+
+// StopJobJSONRequestBody defines body for StopJob for application/json ContentType.
+type StopJobJSONRequestBody = By
 
 // DiscardDeadLetterJSONRequestBody defines body for DiscardDeadLetter for application/json ContentType.
-type DiscardDeadLetterJSONRequestBody DiscardDeadLetterJSONBody
+type DiscardDeadLetterJSONRequestBody = By
+
+// EditDeadLetterJSONRequestBody defines body for EditDeadLetter for application/json ContentType.
+type EditDeadLetterJSONRequestBody = Edit
 
 // RedriveDeadLetterJSONRequestBody defines body for RedriveDeadLetter for application/json ContentType.
-type RedriveDeadLetterJSONRequestBody RedriveDeadLetterJSONBody
+type RedriveDeadLetterJSONRequestBody = By
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -302,6 +698,63 @@ type ClientInterface interface {
 	// Corresponds with GET /admin/dead-letters (the `ListDeadLetters` operationId).
 	ListDeadLetters(ctx context.Context, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListAudit List who did what, when and why, the last first
+	//
+	// Corresponds with GET /admin/dead-letters/audit (the `ListAudit` operationId).
+	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAuditEntry Show one entry, with the bytes that an edit replaced
+	//
+	// Corresponds with GET /admin/dead-letters/audit/{seq} (the `GetAuditEntry` operationId).
+	GetAuditEntry(ctx context.Context, seq int64, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListCauses Count dead letters by cause, the most frequent first
+	//
+	// Corresponds with GET /admin/dead-letters/causes (the `ListCauses` operationId).
+	ListCauses(ctx context.Context, params *ListCausesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListJobs List jobs, the last begun first
+	//
+	// Corresponds with GET /admin/dead-letters/jobs (the `ListJobs` operationId).
+	ListJobs(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BeginJobWithBody Redrive or discard all letters that a filter matches now
+	//
+	// The selection is frozen: what matches later is not taken. It is worked off in the service, whether the caller waits or not, and goes on after a restart. While a job is not over no other can be begun.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/dead-letters/jobs (the `BeginJob` operationId).
+	BeginJobWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BeginJob Redrive or discard all letters that a filter matches now
+	//
+	// The selection is frozen: what matches later is not taken. It is worked off in the service, whether the caller waits or not, and goes on after a restart. While a job is not over no other can be begun.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/dead-letters/jobs (the `BeginJob` operationId).
+	BeginJob(ctx context.Context, body BeginJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetJob Show how far a job is
+	//
+	// Corresponds with GET /admin/dead-letters/jobs/{job} (the `GetJob` operationId).
+	GetJob(ctx context.Context, job JobID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StopJobWithBody Have a job take no more letters; those under way are handled
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/dead-letters/jobs/{job}/stop (the `StopJob` operationId).
+	StopJobWithBody(ctx context.Context, job JobID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StopJob Have a job take no more letters; those under way are handled
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/dead-letters/jobs/{job}/stop (the `StopJob` operationId).
+	StopJob(ctx context.Context, job JobID, body StopJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetDeadLetter Show one dead letter with its headers and body
 	//
 	// Corresponds with GET /admin/dead-letters/{id} (the `GetDeadLetter` operationId).
@@ -320,6 +773,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /admin/dead-letters/{id}/discard (the `DiscardDeadLetter` operationId).
 	DiscardDeadLetter(ctx context.Context, id ID, body DiscardDeadLetterJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditDeadLetterWithBody Put another body in the place of the letter's
+	//
+	// The letter keeps its id, key and headers, and waits to be redriven. The bytes that it had are kept in the audit trail. The group checks the new body when it handles it, as it does any.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/dead-letters/{id}/edit (the `EditDeadLetter` operationId).
+	EditDeadLetterWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EditDeadLetter Put another body in the place of the letter's
+	//
+	// The letter keeps its id, key and headers, and waits to be redriven. The bytes that it had are kept in the audit trail. The group checks the new body when it handles it, as it does any.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/dead-letters/{id}/edit (the `EditDeadLetter` operationId).
+	EditDeadLetter(ctx context.Context, id ID, body EditDeadLetterJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RedriveDeadLetterWithBody Hand the letter back to the group that failed, and to no other
 	//
@@ -341,6 +812,153 @@ type ClientInterface interface {
 // Corresponds with GET /admin/dead-letters (the `ListDeadLetters` operationId).
 func (c *Client) ListDeadLetters(ctx context.Context, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListDeadLettersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAudit List who did what, when and why, the last first
+//
+// Corresponds with GET /admin/dead-letters/audit (the `ListAudit` operationId).
+func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditEntry Show one entry, with the bytes that an edit replaced
+//
+// Corresponds with GET /admin/dead-letters/audit/{seq} (the `GetAuditEntry` operationId).
+func (c *Client) GetAuditEntry(ctx context.Context, seq int64, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAuditEntryRequest(c.Server, seq)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCauses Count dead letters by cause, the most frequent first
+//
+// Corresponds with GET /admin/dead-letters/causes (the `ListCauses` operationId).
+func (c *Client) ListCauses(ctx context.Context, params *ListCausesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCausesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListJobs List jobs, the last begun first
+//
+// Corresponds with GET /admin/dead-letters/jobs (the `ListJobs` operationId).
+func (c *Client) ListJobs(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListJobsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BeginJobWithBody Redrive or discard all letters that a filter matches now
+//
+// The selection is frozen: what matches later is not taken. It is worked off in the service, whether the caller waits or not, and goes on after a restart. While a job is not over no other can be begun.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/dead-letters/jobs (the `BeginJob` operationId).
+func (c *Client) BeginJobWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBeginJobRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BeginJob Redrive or discard all letters that a filter matches now
+//
+// The selection is frozen: what matches later is not taken. It is worked off in the service, whether the caller waits or not, and goes on after a restart. While a job is not over no other can be begun.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/dead-letters/jobs (the `BeginJob` operationId).
+func (c *Client) BeginJob(ctx context.Context, body BeginJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBeginJobRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetJob Show how far a job is
+//
+// Corresponds with GET /admin/dead-letters/jobs/{job} (the `GetJob` operationId).
+func (c *Client) GetJob(ctx context.Context, job JobID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetJobRequest(c.Server, job)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StopJobWithBody Have a job take no more letters; those under way are handled
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/dead-letters/jobs/{job}/stop (the `StopJob` operationId).
+func (c *Client) StopJobWithBody(ctx context.Context, job JobID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStopJobRequestWithBody(c.Server, job, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StopJob Have a job take no more letters; those under way are handled
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/dead-letters/jobs/{job}/stop (the `StopJob` operationId).
+func (c *Client) StopJob(ctx context.Context, job JobID, body StopJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStopJobRequest(c.Server, job, body)
 	if err != nil {
 		return nil, err
 	}
@@ -390,6 +1008,44 @@ func (c *Client) DiscardDeadLetterWithBody(ctx context.Context, id ID, contentTy
 // Corresponds with POST /admin/dead-letters/{id}/discard (the `DiscardDeadLetter` operationId).
 func (c *Client) DiscardDeadLetter(ctx context.Context, id ID, body DiscardDeadLetterJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDiscardDeadLetterRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditDeadLetterWithBody Put another body in the place of the letter's
+//
+// The letter keeps its id, key and headers, and waits to be redriven. The bytes that it had are kept in the audit trail. The group checks the new body when it handles it, as it does any.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/dead-letters/{id}/edit (the `EditDeadLetter` operationId).
+func (c *Client) EditDeadLetterWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditDeadLetterRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EditDeadLetter Put another body in the place of the letter's
+//
+// The letter keeps its id, key and headers, and waits to be redriven. The bytes that it had are kept in the audit trail. The group checks the new body when it handles it, as it does any.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/dead-letters/{id}/edit (the `EditDeadLetter` operationId).
+func (c *Client) EditDeadLetter(ctx context.Context, id ID, body EditDeadLetterJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEditDeadLetterRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -474,6 +1130,114 @@ func NewListDeadLettersRequest(server string, params *ListDeadLettersParams) (*h
 
 		}
 
+		if params.Group != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "group", *params.Group, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Topic != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "topic", *params.Topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.EventType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "event_type", *params.EventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ErrorType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "error_type", *params.ErrorType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cause != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cause", *params.Cause, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Key != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "key", *params.Key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Text != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "text", *params.Text, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
@@ -508,6 +1272,491 @@ func NewListDeadLettersRequest(server string, params *ListDeadLettersParams) (*h
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewListAuditRequest constructs an http.Request for the ListAudit method
+func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/dead-letters/audit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Letter != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "letter", *params.Letter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Job != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "job", *params.Job, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAuditEntryRequest constructs an http.Request for the GetAuditEntry method
+func NewGetAuditEntryRequest(server string, seq int64) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "seq", seq, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/dead-letters/audit/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListCausesRequest constructs an http.Request for the ListCauses method
+func NewListCausesRequest(server string, params *ListCausesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/dead-letters/causes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Group != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "group", *params.Group, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Topic != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "topic", *params.Topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.EventType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "event_type", *params.EventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ErrorType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "error_type", *params.ErrorType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cause != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cause", *params.Cause, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Key != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "key", *params.Key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Text != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "text", *params.Text, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListJobsRequest constructs an http.Request for the ListJobs method
+func NewListJobsRequest(server string, params *ListJobsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/dead-letters/jobs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBeginJobRequest calls the generic BeginJob builder with application/json body
+func NewBeginJobRequest(server string, body BeginJobJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewBeginJobRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewBeginJobRequestWithBody constructs an http.Request for the BeginJob method, with any body, and a specified content type
+func NewBeginJobRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/dead-letters/jobs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetJobRequest constructs an http.Request for the GetJob method
+func NewGetJobRequest(server string, job JobID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job", job, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/dead-letters/jobs/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStopJobRequest calls the generic StopJob builder with application/json body
+func NewStopJobRequest(server string, job JobID, body StopJobJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStopJobRequestWithBody(server, job, "application/json", bodyReader)
+}
+
+// NewStopJobRequestWithBody constructs an http.Request for the StopJob method, with any body, and a specified content type
+func NewStopJobRequestWithBody(server string, job JobID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job", job, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/dead-letters/jobs/%s/stop", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -574,6 +1823,53 @@ func NewDiscardDeadLetterRequestWithBody(server string, id ID, contentType strin
 	}
 
 	operationPath := fmt.Sprintf("/admin/dead-letters/%s/discard", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEditDeadLetterRequest calls the generic EditDeadLetter builder with application/json body
+func NewEditDeadLetterRequest(server string, id ID, body EditDeadLetterJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEditDeadLetterRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewEditDeadLetterRequestWithBody constructs an http.Request for the EditDeadLetter method, with any body, and a specified content type
+func NewEditDeadLetterRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/dead-letters/%s/edit", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -691,6 +1987,73 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /admin/dead-letters (the `ListDeadLetters` operationId).
 	ListDeadLettersWithResponse(ctx context.Context, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*ListDeadLettersResponse, error)
 
+	// ListAuditWithResponse List who did what, when and why, the last first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/dead-letters/audit (the `ListAudit` operationId).
+	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
+
+	// GetAuditEntryWithResponse Show one entry, with the bytes that an edit replaced
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/dead-letters/audit/{seq} (the `GetAuditEntry` operationId).
+	GetAuditEntryWithResponse(ctx context.Context, seq int64, reqEditors ...RequestEditorFn) (*GetAuditEntryResponse, error)
+
+	// ListCausesWithResponse Count dead letters by cause, the most frequent first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/dead-letters/causes (the `ListCauses` operationId).
+	ListCausesWithResponse(ctx context.Context, params *ListCausesParams, reqEditors ...RequestEditorFn) (*ListCausesResponse, error)
+
+	// ListJobsWithResponse List jobs, the last begun first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/dead-letters/jobs (the `ListJobs` operationId).
+	ListJobsWithResponse(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*ListJobsResponse, error)
+
+	// BeginJobWithBodyWithResponse Redrive or discard all letters that a filter matches now
+	//
+	// The selection is frozen: what matches later is not taken. It is worked off in the service, whether the caller waits or not, and goes on after a restart. While a job is not over no other can be begun.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/dead-letters/jobs (the `BeginJob` operationId).
+	BeginJobWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BeginJobResponse, error)
+
+	// BeginJobWithResponse Redrive or discard all letters that a filter matches now
+	//
+	// The selection is frozen: what matches later is not taken. It is worked off in the service, whether the caller waits or not, and goes on after a restart. While a job is not over no other can be begun.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/dead-letters/jobs (the `BeginJob` operationId).
+	BeginJobWithResponse(ctx context.Context, body BeginJobJSONRequestBody, reqEditors ...RequestEditorFn) (*BeginJobResponse, error)
+
+	// GetJobWithResponse Show how far a job is
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/dead-letters/jobs/{job} (the `GetJob` operationId).
+	GetJobWithResponse(ctx context.Context, job JobID, reqEditors ...RequestEditorFn) (*GetJobResponse, error)
+
+	// StopJobWithBodyWithResponse Have a job take no more letters; those under way are handled
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/dead-letters/jobs/{job}/stop (the `StopJob` operationId).
+	StopJobWithBodyWithResponse(ctx context.Context, job JobID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StopJobResponse, error)
+
+	// StopJobWithResponse Have a job take no more letters; those under way are handled
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/dead-letters/jobs/{job}/stop (the `StopJob` operationId).
+	StopJobWithResponse(ctx context.Context, job JobID, body StopJobJSONRequestBody, reqEditors ...RequestEditorFn) (*StopJobResponse, error)
+
 	// GetDeadLetterWithResponse Show one dead letter with its headers and body
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -711,6 +2074,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /admin/dead-letters/{id}/discard (the `DiscardDeadLetter` operationId).
 	DiscardDeadLetterWithResponse(ctx context.Context, id ID, body DiscardDeadLetterJSONRequestBody, reqEditors ...RequestEditorFn) (*DiscardDeadLetterResponse, error)
+
+	// EditDeadLetterWithBodyWithResponse Put another body in the place of the letter's
+	//
+	// The letter keeps its id, key and headers, and waits to be redriven. The bytes that it had are kept in the audit trail. The group checks the new body when it handles it, as it does any.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/dead-letters/{id}/edit (the `EditDeadLetter` operationId).
+	EditDeadLetterWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditDeadLetterResponse, error)
+
+	// EditDeadLetterWithResponse Put another body in the place of the letter's
+	//
+	// The letter keeps its id, key and headers, and waits to be redriven. The bytes that it had are kept in the audit trail. The group checks the new body when it handles it, as it does any.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/dead-letters/{id}/edit (the `EditDeadLetter` operationId).
+	EditDeadLetterWithResponse(ctx context.Context, id ID, body EditDeadLetterJSONRequestBody, reqEditors ...RequestEditorFn) (*EditDeadLetterResponse, error)
 
 	// RedriveDeadLetterWithBodyWithResponse Hand the letter back to the group that failed, and to no other
 	//
@@ -776,6 +2157,382 @@ func (r ListDeadLettersResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListDeadLettersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListAuditResponse200Headers the declared response headers of an HTTP 200 response for ListAudit
+type ListAuditResponse200Headers struct {
+	Link *string
+}
+
+type ListAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []AuditEntry `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListAuditResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditResponse) GetJSON200() *struct {
+	Items []AuditEntry `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAuditResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAuditEntryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditEntry
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAuditEntryResponse) GetJSON200() *AuditEntry {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAuditEntryResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAuditEntryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAuditEntryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAuditEntryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAuditEntryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListCausesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []Cause `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCausesResponse) GetJSON200() *struct {
+	Items []Cause `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCausesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCausesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCausesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCausesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCausesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListJobsResponse200Headers the declared response headers of an HTTP 200 response for ListJobs
+type ListJobsResponse200Headers struct {
+	Link *string
+}
+
+type ListJobsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []Job `json:"items"`
+	}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListJobsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListJobsResponse) GetJSON200() *struct {
+	Items []Job `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListJobsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListJobsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListJobsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListJobsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListJobsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// BeginJobResponse202Headers the declared response headers of an HTTP 202 response for BeginJob
+type BeginJobResponse202Headers struct {
+	Location *string
+}
+
+type BeginJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *JobPreview
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Job
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *BeginJobResponse202Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r BeginJobResponse) GetJSON200() *JobPreview {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r BeginJobResponse) GetJSON202() *Job {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r BeginJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r BeginJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BeginJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BeginJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BeginJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Job
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetJobResponse) GetJSON200() *Job {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StopJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Job
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r StopJobResponse) GetJSON202() *Job {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StopJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StopJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StopJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StopJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StopJobResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -878,6 +2635,54 @@ func (r DiscardDeadLetterResponse) ContentType() string {
 	return ""
 }
 
+type EditDeadLetterResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LetterDetail
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EditDeadLetterResponse) GetJSON200() *LetterDetail {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EditDeadLetterResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EditDeadLetterResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EditDeadLetterResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EditDeadLetterResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EditDeadLetterResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type RedriveDeadLetterResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -939,6 +2744,127 @@ func (c *ClientWithResponses) ListDeadLettersWithResponse(ctx context.Context, p
 	return ParseListDeadLettersResponse(rsp)
 }
 
+// ListAuditWithResponse List who did what, when and why, the last first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/dead-letters/audit (the `ListAudit` operationId).
+func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error) {
+	rsp, err := c.ListAudit(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditResponse(rsp)
+}
+
+// GetAuditEntryWithResponse Show one entry, with the bytes that an edit replaced
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/dead-letters/audit/{seq} (the `GetAuditEntry` operationId).
+func (c *ClientWithResponses) GetAuditEntryWithResponse(ctx context.Context, seq int64, reqEditors ...RequestEditorFn) (*GetAuditEntryResponse, error) {
+	rsp, err := c.GetAuditEntry(ctx, seq, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAuditEntryResponse(rsp)
+}
+
+// ListCausesWithResponse Count dead letters by cause, the most frequent first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/dead-letters/causes (the `ListCauses` operationId).
+func (c *ClientWithResponses) ListCausesWithResponse(ctx context.Context, params *ListCausesParams, reqEditors ...RequestEditorFn) (*ListCausesResponse, error) {
+	rsp, err := c.ListCauses(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCausesResponse(rsp)
+}
+
+// ListJobsWithResponse List jobs, the last begun first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/dead-letters/jobs (the `ListJobs` operationId).
+func (c *ClientWithResponses) ListJobsWithResponse(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*ListJobsResponse, error) {
+	rsp, err := c.ListJobs(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListJobsResponse(rsp)
+}
+
+// BeginJobWithBodyWithResponse Redrive or discard all letters that a filter matches now
+//
+// The selection is frozen: what matches later is not taken. It is worked off in the service, whether the caller waits or not, and goes on after a restart. While a job is not over no other can be begun.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/dead-letters/jobs (the `BeginJob` operationId).
+func (c *ClientWithResponses) BeginJobWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BeginJobResponse, error) {
+	rsp, err := c.BeginJobWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBeginJobResponse(rsp)
+}
+
+// BeginJobWithResponse Redrive or discard all letters that a filter matches now
+//
+// The selection is frozen: what matches later is not taken. It is worked off in the service, whether the caller waits or not, and goes on after a restart. While a job is not over no other can be begun.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/dead-letters/jobs (the `BeginJob` operationId).
+func (c *ClientWithResponses) BeginJobWithResponse(ctx context.Context, body BeginJobJSONRequestBody, reqEditors ...RequestEditorFn) (*BeginJobResponse, error) {
+	rsp, err := c.BeginJob(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBeginJobResponse(rsp)
+}
+
+// GetJobWithResponse Show how far a job is
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/dead-letters/jobs/{job} (the `GetJob` operationId).
+func (c *ClientWithResponses) GetJobWithResponse(ctx context.Context, job JobID, reqEditors ...RequestEditorFn) (*GetJobResponse, error) {
+	rsp, err := c.GetJob(ctx, job, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetJobResponse(rsp)
+}
+
+// StopJobWithBodyWithResponse Have a job take no more letters; those under way are handled
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/dead-letters/jobs/{job}/stop (the `StopJob` operationId).
+func (c *ClientWithResponses) StopJobWithBodyWithResponse(ctx context.Context, job JobID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StopJobResponse, error) {
+	rsp, err := c.StopJobWithBody(ctx, job, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStopJobResponse(rsp)
+}
+
+// StopJobWithResponse Have a job take no more letters; those under way are handled
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/dead-letters/jobs/{job}/stop (the `StopJob` operationId).
+func (c *ClientWithResponses) StopJobWithResponse(ctx context.Context, job JobID, body StopJobJSONRequestBody, reqEditors ...RequestEditorFn) (*StopJobResponse, error) {
+	rsp, err := c.StopJob(ctx, job, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStopJobResponse(rsp)
+}
+
 // GetDeadLetterWithResponse Show one dead letter with its headers and body
 //
 // Returns a wrapper object for the known response body format(s).
@@ -976,6 +2902,36 @@ func (c *ClientWithResponses) DiscardDeadLetterWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseDiscardDeadLetterResponse(rsp)
+}
+
+// EditDeadLetterWithBodyWithResponse Put another body in the place of the letter's
+//
+// The letter keeps its id, key and headers, and waits to be redriven. The bytes that it had are kept in the audit trail. The group checks the new body when it handles it, as it does any.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/dead-letters/{id}/edit (the `EditDeadLetter` operationId).
+func (c *ClientWithResponses) EditDeadLetterWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EditDeadLetterResponse, error) {
+	rsp, err := c.EditDeadLetterWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditDeadLetterResponse(rsp)
+}
+
+// EditDeadLetterWithResponse Put another body in the place of the letter's
+//
+// The letter keeps its id, key and headers, and waits to be redriven. The bytes that it had are kept in the audit trail. The group checks the new body when it handles it, as it does any.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/dead-letters/{id}/edit (the `EditDeadLetter` operationId).
+func (c *ClientWithResponses) EditDeadLetterWithResponse(ctx context.Context, id ID, body EditDeadLetterJSONRequestBody, reqEditors ...RequestEditorFn) (*EditDeadLetterResponse, error) {
+	rsp, err := c.EditDeadLetter(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEditDeadLetterResponse(rsp)
 }
 
 // RedriveDeadLetterWithBodyWithResponse Hand the letter back to the group that failed, and to no other
@@ -1050,6 +3006,289 @@ func ParseListDeadLettersResponse(rsp *http.Response) (*ListDeadLettersResponse,
 	return response, nil
 }
 
+// ParseListAuditResponse parses an HTTP response from a ListAuditWithResponse call
+func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []AuditEntry `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListAuditResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetAuditEntryResponse parses an HTTP response from a GetAuditEntryWithResponse call
+func ParseGetAuditEntryResponse(rsp *http.Response) (*GetAuditEntryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAuditEntryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditEntry
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCausesResponse parses an HTTP response from a ListCausesWithResponse call
+func ParseListCausesResponse(rsp *http.Response) (*ListCausesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCausesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []Cause `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListJobsResponse parses an HTTP response from a ListJobsWithResponse call
+func ParseListJobsResponse(rsp *http.Response) (*ListJobsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListJobsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []Job `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListJobsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseBeginJobResponse parses an HTTP response from a BeginJobWithResponse call
+func ParseBeginJobResponse(rsp *http.Response) (*BeginJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BeginJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest JobPreview
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Job
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers BeginJobResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetJobResponse parses an HTTP response from a GetJobWithResponse call
+func ParseGetJobResponse(rsp *http.Response) (*GetJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Job
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStopJobResponse parses an HTTP response from a StopJobWithResponse call
+func ParseStopJobResponse(rsp *http.Response) (*StopJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StopJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Job
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetDeadLetterResponse parses an HTTP response from a GetDeadLetterWithResponse call
 func ParseGetDeadLetterResponse(rsp *http.Response) (*GetDeadLetterResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -1116,6 +3355,39 @@ func ParseDiscardDeadLetterResponse(rsp *http.Response) (*DiscardDeadLetterRespo
 	return response, nil
 }
 
+// ParseEditDeadLetterResponse parses an HTTP response from a EditDeadLetterWithResponse call
+func ParseEditDeadLetterResponse(rsp *http.Response) (*EditDeadLetterResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EditDeadLetterResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LetterDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseRedriveDeadLetterResponse parses an HTTP response from a RedriveDeadLetterWithResponse call
 func ParseRedriveDeadLetterResponse(rsp *http.Response) (*RedriveDeadLetterResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -1154,12 +3426,36 @@ type ServerInterface interface {
 	// ListDeadLetters List dead letters, the last failed first
 	// (GET /admin/dead-letters)
 	ListDeadLetters(w http.ResponseWriter, r *http.Request, params ListDeadLettersParams)
+	// ListAudit List who did what, when and why, the last first
+	// (GET /admin/dead-letters/audit)
+	ListAudit(w http.ResponseWriter, r *http.Request, params ListAuditParams)
+	// GetAuditEntry Show one entry, with the bytes that an edit replaced
+	// (GET /admin/dead-letters/audit/{seq})
+	GetAuditEntry(w http.ResponseWriter, r *http.Request, seq int64)
+	// ListCauses Count dead letters by cause, the most frequent first
+	// (GET /admin/dead-letters/causes)
+	ListCauses(w http.ResponseWriter, r *http.Request, params ListCausesParams)
+	// ListJobs List jobs, the last begun first
+	// (GET /admin/dead-letters/jobs)
+	ListJobs(w http.ResponseWriter, r *http.Request, params ListJobsParams)
+	// BeginJob Redrive or discard all letters that a filter matches now
+	// (POST /admin/dead-letters/jobs)
+	BeginJob(w http.ResponseWriter, r *http.Request)
+	// GetJob Show how far a job is
+	// (GET /admin/dead-letters/jobs/{job})
+	GetJob(w http.ResponseWriter, r *http.Request, job JobID)
+	// StopJob Have a job take no more letters; those under way are handled
+	// (POST /admin/dead-letters/jobs/{job}/stop)
+	StopJob(w http.ResponseWriter, r *http.Request, job JobID)
 	// GetDeadLetter Show one dead letter with its headers and body
 	// (GET /admin/dead-letters/{id})
 	GetDeadLetter(w http.ResponseWriter, r *http.Request, id ID)
 	// DiscardDeadLetter Give the letter up for good
 	// (POST /admin/dead-letters/{id}/discard)
 	DiscardDeadLetter(w http.ResponseWriter, r *http.Request, id ID)
+	// EditDeadLetter Put another body in the place of the letter's
+	// (POST /admin/dead-letters/{id}/edit)
+	EditDeadLetter(w http.ResponseWriter, r *http.Request, id ID)
 	// RedriveDeadLetter Hand the letter back to the group that failed, and to no other
 	// (POST /admin/dead-letters/{id}/redrive)
 	RedriveDeadLetter(w http.ResponseWriter, r *http.Request, id ID)
@@ -1175,6 +3471,48 @@ func (_ Unimplemented) ListDeadLetters(w http.ResponseWriter, r *http.Request, p
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListAudit List who did what, when and why, the last first
+// (GET /admin/dead-letters/audit)
+func (_ Unimplemented) ListAudit(w http.ResponseWriter, r *http.Request, params ListAuditParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetAuditEntry Show one entry, with the bytes that an edit replaced
+// (GET /admin/dead-letters/audit/{seq})
+func (_ Unimplemented) GetAuditEntry(w http.ResponseWriter, r *http.Request, seq int64) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListCauses Count dead letters by cause, the most frequent first
+// (GET /admin/dead-letters/causes)
+func (_ Unimplemented) ListCauses(w http.ResponseWriter, r *http.Request, params ListCausesParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListJobs List jobs, the last begun first
+// (GET /admin/dead-letters/jobs)
+func (_ Unimplemented) ListJobs(w http.ResponseWriter, r *http.Request, params ListJobsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// BeginJob Redrive or discard all letters that a filter matches now
+// (POST /admin/dead-letters/jobs)
+func (_ Unimplemented) BeginJob(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetJob Show how far a job is
+// (GET /admin/dead-letters/jobs/{job})
+func (_ Unimplemented) GetJob(w http.ResponseWriter, r *http.Request, job JobID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// StopJob Have a job take no more letters; those under way are handled
+// (POST /admin/dead-letters/jobs/{job}/stop)
+func (_ Unimplemented) StopJob(w http.ResponseWriter, r *http.Request, job JobID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetDeadLetter Show one dead letter with its headers and body
 // (GET /admin/dead-letters/{id})
 func (_ Unimplemented) GetDeadLetter(w http.ResponseWriter, r *http.Request, id ID) {
@@ -1184,6 +3522,12 @@ func (_ Unimplemented) GetDeadLetter(w http.ResponseWriter, r *http.Request, id 
 // DiscardDeadLetter Give the letter up for good
 // (POST /admin/dead-letters/{id}/discard)
 func (_ Unimplemented) DiscardDeadLetter(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// EditDeadLetter Put another body in the place of the letter's
+// (POST /admin/dead-letters/{id}/edit)
+func (_ Unimplemented) EditDeadLetter(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1224,6 +3568,123 @@ func (siw *ServerInterfaceWrapper) ListDeadLetters(w http.ResponseWriter, r *htt
 		return
 	}
 
+	// ------------- Optional query parameter "group" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "group", r.URL.Query(), &params.Group, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "group"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "group", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "topic" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "topic", r.URL.Query(), &params.Topic, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "topic"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "topic", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "event_type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "event_type", r.URL.Query(), &params.EventType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "event_type"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "event_type", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "error_type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "error_type", r.URL.Query(), &params.ErrorType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "error_type"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "error_type", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cause" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cause", r.URL.Query(), &params.Cause, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cause"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cause", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "key" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "key", r.URL.Query(), &params.Key, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "key"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "key", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "text" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "text", r.URL.Query(), &params.Text, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "text"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "text", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "since" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "since", r.URL.Query(), &params.Since, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "since"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "since", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "until" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "until", r.URL.Query(), &params.Until, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "until"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "until", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "limit" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
@@ -1252,6 +3713,379 @@ func (siw *ServerInterfaceWrapper) ListDeadLetters(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListDeadLetters(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListAudit operation middleware
+func (siw *ServerInterfaceWrapper) ListAudit(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAuditParams
+
+	// ------------- Optional query parameter "letter" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "letter", r.URL.Query(), &params.Letter, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "letter"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "letter", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "job" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "job", r.URL.Query(), &params.Job, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "job"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "job", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListAudit(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetAuditEntry operation middleware
+func (siw *ServerInterfaceWrapper) GetAuditEntry(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "seq" -------------
+	var seq int64
+
+	err = runtime.BindStyledParameterWithOptions("simple", "seq", chi.URLParam(r, "seq"), &seq, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "seq", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetAuditEntry(w, r, seq)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListCauses operation middleware
+func (siw *ServerInterfaceWrapper) ListCauses(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCausesParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "group" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "group", r.URL.Query(), &params.Group, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "group"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "group", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "topic" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "topic", r.URL.Query(), &params.Topic, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "topic"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "topic", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "event_type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "event_type", r.URL.Query(), &params.EventType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "event_type"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "event_type", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "error_type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "error_type", r.URL.Query(), &params.ErrorType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "error_type"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "error_type", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cause" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cause", r.URL.Query(), &params.Cause, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cause"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cause", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "key" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "key", r.URL.Query(), &params.Key, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "key"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "key", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "text" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "text", r.URL.Query(), &params.Text, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "text"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "text", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "since" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "since", r.URL.Query(), &params.Since, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "since"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "since", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "until" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "until", r.URL.Query(), &params.Until, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "until"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "until", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCauses(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListJobs operation middleware
+func (siw *ServerInterfaceWrapper) ListJobs(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListJobsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListJobs(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BeginJob operation middleware
+func (siw *ServerInterfaceWrapper) BeginJob(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BeginJob(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetJob operation middleware
+func (siw *ServerInterfaceWrapper) GetJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "job" -------------
+	var job JobID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "job", chi.URLParam(r, "job"), &job, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "job", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetJob(w, r, job)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StopJob operation middleware
+func (siw *ServerInterfaceWrapper) StopJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "job" -------------
+	var job JobID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "job", chi.URLParam(r, "job"), &job, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "job", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StopJob(w, r, job)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1304,6 +4138,32 @@ func (siw *ServerInterfaceWrapper) DiscardDeadLetter(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.DiscardDeadLetter(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EditDeadLetter operation middleware
+func (siw *ServerInterfaceWrapper) EditDeadLetter(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EditDeadLetter(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1456,6 +4316,27 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/admin/dead-letters", wrapper.ListDeadLetters)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/dead-letters/causes", wrapper.ListCauses)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/dead-letters/audit", wrapper.ListAudit)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/dead-letters/audit/{seq}", wrapper.GetAuditEntry)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/dead-letters/jobs", wrapper.ListJobs)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/dead-letters/jobs", wrapper.BeginJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/dead-letters/jobs/{job}", wrapper.GetJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/dead-letters/jobs/{job}/stop", wrapper.StopJob)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/admin/dead-letters/{id}", wrapper.GetDeadLetter)
 	})
 	r.Group(func(r chi.Router) {
@@ -1463,6 +4344,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/admin/dead-letters/{id}/discard", wrapper.DiscardDeadLetter)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/dead-letters/{id}/edit", wrapper.EditDeadLetter)
 	})
 
 	return r
@@ -1520,6 +4404,372 @@ type ListDeadLettersdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListDeadLettersdefaultApplicationProblemPlusJSONResponse) VisitListDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditRequestObject struct {
+	Params ListAuditParams
+}
+
+type ListAuditResponseObject interface {
+	VisitListAuditResponse(w http.ResponseWriter) error
+}
+
+type ListAudit200ResponseHeaders struct {
+	Link *string
+}
+
+type ListAudit200JSONResponse struct {
+	Body struct {
+		Items []AuditEntry `json:"items"`
+	}
+	Headers ListAudit200ResponseHeaders
+}
+
+func (response ListAudit200JSONResponse) VisitListAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditdefaultApplicationProblemPlusJSONResponse struct {
+	Body struct {
+		Detail   *string `json:"detail,omitempty"`
+		Instance *string `json:"instance,omitempty"`
+		Status   int     `json:"status"`
+		Title    string  `json:"title"`
+		Type     *string `json:"type,omitempty"`
+	}
+	StatusCode int
+}
+
+func (response ListAuditdefaultApplicationProblemPlusJSONResponse) VisitListAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryRequestObject struct {
+	Seq int64 `json:"seq"`
+}
+
+type GetAuditEntryResponseObject interface {
+	VisitGetAuditEntryResponse(w http.ResponseWriter) error
+}
+
+type GetAuditEntry200JSONResponse AuditEntry
+
+func (response GetAuditEntry200JSONResponse) VisitGetAuditEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntrydefaultApplicationProblemPlusJSONResponse struct {
+	Body struct {
+		Detail   *string `json:"detail,omitempty"`
+		Instance *string `json:"instance,omitempty"`
+		Status   int     `json:"status"`
+		Title    string  `json:"title"`
+		Type     *string `json:"type,omitempty"`
+	}
+	StatusCode int
+}
+
+func (response GetAuditEntrydefaultApplicationProblemPlusJSONResponse) VisitGetAuditEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCausesRequestObject struct {
+	Params ListCausesParams
+}
+
+type ListCausesResponseObject interface {
+	VisitListCausesResponse(w http.ResponseWriter) error
+}
+
+type ListCauses200JSONResponse struct {
+	Items []Cause `json:"items"`
+}
+
+func (response ListCauses200JSONResponse) VisitListCausesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCausesdefaultApplicationProblemPlusJSONResponse struct {
+	Body struct {
+		Detail   *string `json:"detail,omitempty"`
+		Instance *string `json:"instance,omitempty"`
+		Status   int     `json:"status"`
+		Title    string  `json:"title"`
+		Type     *string `json:"type,omitempty"`
+	}
+	StatusCode int
+}
+
+func (response ListCausesdefaultApplicationProblemPlusJSONResponse) VisitListCausesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobsRequestObject struct {
+	Params ListJobsParams
+}
+
+type ListJobsResponseObject interface {
+	VisitListJobsResponse(w http.ResponseWriter) error
+}
+
+type ListJobs200ResponseHeaders struct {
+	Link *string
+}
+
+type ListJobs200JSONResponse struct {
+	Body struct {
+		Items []Job `json:"items"`
+	}
+	Headers ListJobs200ResponseHeaders
+}
+
+func (response ListJobs200JSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobsdefaultApplicationProblemPlusJSONResponse struct {
+	Body struct {
+		Detail   *string `json:"detail,omitempty"`
+		Instance *string `json:"instance,omitempty"`
+		Status   int     `json:"status"`
+		Title    string  `json:"title"`
+		Type     *string `json:"type,omitempty"`
+	}
+	StatusCode int
+}
+
+func (response ListJobsdefaultApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginJobRequestObject struct {
+	Body *BeginJobJSONRequestBody
+}
+
+type BeginJobResponseObject interface {
+	VisitBeginJobResponse(w http.ResponseWriter) error
+}
+
+type BeginJob200JSONResponse JobPreview
+
+func (response BeginJob200JSONResponse) VisitBeginJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginJob202ResponseHeaders struct {
+	Location *string
+}
+
+type BeginJob202JSONResponse struct {
+	Body    Job
+	Headers BeginJob202ResponseHeaders
+}
+
+func (response BeginJob202JSONResponse) VisitBeginJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Location != nil {
+		w.Header().Set("Location", fmt.Sprint(*response.Headers.Location))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body struct {
+		Detail   *string `json:"detail,omitempty"`
+		Instance *string `json:"instance,omitempty"`
+		Status   int     `json:"status"`
+		Title    string  `json:"title"`
+		Type     *string `json:"type,omitempty"`
+	}
+	StatusCode int
+}
+
+func (response BeginJobdefaultApplicationProblemPlusJSONResponse) VisitBeginJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetJobRequestObject struct {
+	Job JobID `json:"job"`
+}
+
+type GetJobResponseObject interface {
+	VisitGetJobResponse(w http.ResponseWriter) error
+}
+
+type GetJob200JSONResponse Job
+
+func (response GetJob200JSONResponse) VisitGetJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body struct {
+		Detail   *string `json:"detail,omitempty"`
+		Instance *string `json:"instance,omitempty"`
+		Status   int     `json:"status"`
+		Title    string  `json:"title"`
+		Type     *string `json:"type,omitempty"`
+	}
+	StatusCode int
+}
+
+func (response GetJobdefaultApplicationProblemPlusJSONResponse) VisitGetJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopJobRequestObject struct {
+	Job  JobID `json:"job"`
+	Body *StopJobJSONRequestBody
+}
+
+type StopJobResponseObject interface {
+	VisitStopJobResponse(w http.ResponseWriter) error
+}
+
+type StopJob202JSONResponse Job
+
+func (response StopJob202JSONResponse) VisitStopJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body struct {
+		Detail   *string `json:"detail,omitempty"`
+		Instance *string `json:"instance,omitempty"`
+		Status   int     `json:"status"`
+		Title    string  `json:"title"`
+		Type     *string `json:"type,omitempty"`
+	}
+	StatusCode int
+}
+
+func (response StopJobdefaultApplicationProblemPlusJSONResponse) VisitStopJobResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1622,6 +4872,52 @@ func (response DiscardDeadLetterdefaultApplicationProblemPlusJSONResponse) Visit
 	return err
 }
 
+type EditDeadLetterRequestObject struct {
+	ID   ID `json:"id"`
+	Body *EditDeadLetterJSONRequestBody
+}
+
+type EditDeadLetterResponseObject interface {
+	VisitEditDeadLetterResponse(w http.ResponseWriter) error
+}
+
+type EditDeadLetter200JSONResponse LetterDetail
+
+func (response EditDeadLetter200JSONResponse) VisitEditDeadLetterResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EditDeadLetterdefaultApplicationProblemPlusJSONResponse struct {
+	Body struct {
+		Detail   *string `json:"detail,omitempty"`
+		Instance *string `json:"instance,omitempty"`
+		Status   int     `json:"status"`
+		Title    string  `json:"title"`
+		Type     *string `json:"type,omitempty"`
+	}
+	StatusCode int
+}
+
+func (response EditDeadLetterdefaultApplicationProblemPlusJSONResponse) VisitEditDeadLetterResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RedriveDeadLetterRequestObject struct {
 	ID   ID `json:"id"`
 	Body *RedriveDeadLetterJSONRequestBody
@@ -1673,12 +4969,36 @@ type StrictServerInterface interface {
 	// ListDeadLetters List dead letters, the last failed first
 	// (GET /admin/dead-letters)
 	ListDeadLetters(ctx context.Context, request ListDeadLettersRequestObject) (ListDeadLettersResponseObject, error)
+	// ListAudit List who did what, when and why, the last first
+	// (GET /admin/dead-letters/audit)
+	ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error)
+	// GetAuditEntry Show one entry, with the bytes that an edit replaced
+	// (GET /admin/dead-letters/audit/{seq})
+	GetAuditEntry(ctx context.Context, request GetAuditEntryRequestObject) (GetAuditEntryResponseObject, error)
+	// ListCauses Count dead letters by cause, the most frequent first
+	// (GET /admin/dead-letters/causes)
+	ListCauses(ctx context.Context, request ListCausesRequestObject) (ListCausesResponseObject, error)
+	// ListJobs List jobs, the last begun first
+	// (GET /admin/dead-letters/jobs)
+	ListJobs(ctx context.Context, request ListJobsRequestObject) (ListJobsResponseObject, error)
+	// BeginJob Redrive or discard all letters that a filter matches now
+	// (POST /admin/dead-letters/jobs)
+	BeginJob(ctx context.Context, request BeginJobRequestObject) (BeginJobResponseObject, error)
+	// GetJob Show how far a job is
+	// (GET /admin/dead-letters/jobs/{job})
+	GetJob(ctx context.Context, request GetJobRequestObject) (GetJobResponseObject, error)
+	// StopJob Have a job take no more letters; those under way are handled
+	// (POST /admin/dead-letters/jobs/{job}/stop)
+	StopJob(ctx context.Context, request StopJobRequestObject) (StopJobResponseObject, error)
 	// GetDeadLetter Show one dead letter with its headers and body
 	// (GET /admin/dead-letters/{id})
 	GetDeadLetter(ctx context.Context, request GetDeadLetterRequestObject) (GetDeadLetterResponseObject, error)
 	// DiscardDeadLetter Give the letter up for good
 	// (POST /admin/dead-letters/{id}/discard)
 	DiscardDeadLetter(ctx context.Context, request DiscardDeadLetterRequestObject) (DiscardDeadLetterResponseObject, error)
+	// EditDeadLetter Put another body in the place of the letter's
+	// (POST /admin/dead-letters/{id}/edit)
+	EditDeadLetter(ctx context.Context, request EditDeadLetterRequestObject) (EditDeadLetterResponseObject, error)
 	// RedriveDeadLetter Hand the letter back to the group that failed, and to no other
 	// (POST /admin/dead-letters/{id}/redrive)
 	RedriveDeadLetter(ctx context.Context, request RedriveDeadLetterRequestObject) (RedriveDeadLetterResponseObject, error)
@@ -1749,6 +5069,200 @@ func (sh *strictHandler) ListDeadLetters(w http.ResponseWriter, r *http.Request,
 	}
 }
 
+// ListAudit operation middleware
+func (sh *strictHandler) ListAudit(w http.ResponseWriter, r *http.Request, params ListAuditParams) {
+	var request ListAuditRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAudit(ctx, request.(ListAuditRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAudit")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListAuditResponseObject); ok {
+		if err := validResponse.VisitListAuditResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAuditEntry operation middleware
+func (sh *strictHandler) GetAuditEntry(w http.ResponseWriter, r *http.Request, seq int64) {
+	var request GetAuditEntryRequestObject
+
+	request.Seq = seq
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAuditEntry(ctx, request.(GetAuditEntryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAuditEntry")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetAuditEntryResponseObject); ok {
+		if err := validResponse.VisitGetAuditEntryResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCauses operation middleware
+func (sh *strictHandler) ListCauses(w http.ResponseWriter, r *http.Request, params ListCausesParams) {
+	var request ListCausesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCauses(ctx, request.(ListCausesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCauses")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCausesResponseObject); ok {
+		if err := validResponse.VisitListCausesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListJobs operation middleware
+func (sh *strictHandler) ListJobs(w http.ResponseWriter, r *http.Request, params ListJobsParams) {
+	var request ListJobsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListJobs(ctx, request.(ListJobsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListJobs")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListJobsResponseObject); ok {
+		if err := validResponse.VisitListJobsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BeginJob operation middleware
+func (sh *strictHandler) BeginJob(w http.ResponseWriter, r *http.Request) {
+	var request BeginJobRequestObject
+
+	var body BeginJobJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BeginJob(ctx, request.(BeginJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BeginJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BeginJobResponseObject); ok {
+		if err := validResponse.VisitBeginJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetJob operation middleware
+func (sh *strictHandler) GetJob(w http.ResponseWriter, r *http.Request, job JobID) {
+	var request GetJobRequestObject
+
+	request.Job = job
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetJob(ctx, request.(GetJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetJobResponseObject); ok {
+		if err := validResponse.VisitGetJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StopJob operation middleware
+func (sh *strictHandler) StopJob(w http.ResponseWriter, r *http.Request, job JobID) {
+	var request StopJobRequestObject
+
+	request.Job = job
+
+	var body StopJobJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StopJob(ctx, request.(StopJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StopJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StopJobResponseObject); ok {
+		if err := validResponse.VisitStopJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetDeadLetter operation middleware
 func (sh *strictHandler) GetDeadLetter(w http.ResponseWriter, r *http.Request, id ID) {
 	var request GetDeadLetterRequestObject
@@ -1808,6 +5322,39 @@ func (sh *strictHandler) DiscardDeadLetter(w http.ResponseWriter, r *http.Reques
 	}
 }
 
+// EditDeadLetter operation middleware
+func (sh *strictHandler) EditDeadLetter(w http.ResponseWriter, r *http.Request, id ID) {
+	var request EditDeadLetterRequestObject
+
+	request.ID = id
+
+	var body EditDeadLetterJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EditDeadLetter(ctx, request.(EditDeadLetterRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EditDeadLetter")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EditDeadLetterResponseObject); ok {
+		if err := validResponse.VisitEditDeadLetterResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // RedriveDeadLetter operation middleware
 func (sh *strictHandler) RedriveDeadLetter(w http.ResponseWriter, r *http.Request, id ID) {
 	var request RedriveDeadLetterRequestObject
@@ -1846,29 +5393,65 @@ func (sh *strictHandler) RedriveDeadLetter(w http.ResponseWriter, r *http.Reques
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"vFffj9s4Dv5XCN0B93CeJPOjPVyKfWh3dtsCA7RoF9iHthgwFh2rY0uuRCc1BvnfF5LsxEmUmRbb7kvg",
-	"SDJFfh/5kb4Xuakbo0mzE/N70aDFmphs+Pf62v9KcrlVDSujxVz8WZIl4JLAUm6shDU6KJR1DJZQZoAO",
-	"2DQqP2vQsvJvnZmicMQTkQnlTTTIpciExprEXCgpMmHpS6ssSTFn21ImXF5Sjf72Gr/ekF5yKeaXs1km",
-	"aqWH/+eZ4K7xNhxbpZdis9lEU+T4hZGKQhQvOv+bG82k2T9i01QqR+/a9LPzUd2PLkQpg9dYvbWmIcvB",
-	"TIGVo0w0o6V7gTkbm4LIALo75wMeuX/+qPveeewdOjTZHVh78jgYY1g/9M5ur/i0PW8WnynnHXg7HuKK",
-	"a4x2MeC31iwqqh/As4kn/nuM6z50khhV5Z+OMFDaMeqckpuOkVs32lKaaUnW77HiKv1WXLh/BKH4/vaO",
-	"NEKHvCDDmjTD2hq9DNn/7vdf4f9XT/4HDjsHiifhoghE8PyGmMkeY7JNpyP/ydqHdm6H+Ei3tY+kIVuj",
-	"L2qRCbaonYrPrZaUG4mLikbhjaytSPOtkumrwuYJKDNRoKpI3mJIicLY2j8JiUxnrGqPa/KV1g4JMcb1",
-	"lVmDKZg0KA4KIwnlWRWAIznZGRvRv7SmbY5N/VES5Ea7tiYL4QywZy36O0n5dQKAO+qS61He9sJWmp9e",
-	"Jb3cquLh+cuL5PmdIiTEgq1KofecmeqGHWDBZINYB4VO4+bTPVD6b0uFmIt/TXc9Ydqn7fR9OORLyWt7",
-	"GuWwlcE2QkAtIYIz0LhrFFBYUyfRbxufNN+TSQd1HDpKzIbB3zHuW8JG+b6X3XtVNRTfDu5R3o6zfgBy",
-	"L4DscdnNej243ioiVtWbQsw/PMxIryKb7FBGSkLZN/B0LzspkCOfVli1lKZ5YWSXwTrMAYpBOWD6ykkq",
-	"g5XbBTp6enXa2H8cLDomN3mU2SG0A8vHoH7awvoWl3QstYqp3n/4JqiHa9Ba7I7zLthKMfx+KLFBoNeo",
-	"2AfoDUirVuNn8ikqlcvRSpIJnd6EJlmY1JiADKjBh4psLNTYgTSwVlwGGajJOVySixKI4MiuVE6wxBVB",
-	"20zgtxXZbrtsivCW6xxTHVYpdLT+2IrsIlyxIMixqkgCr1VO8/gW5UbLsAF5idpfqw2XSi+DMqB2a7IO",
-	"1t6VrUaBVFGUYzMX114rovAH3sm6GOv5ZDaZBfltSGOjxFxcTmaTy1DrXAZSpyhrpaej5hGWl1GtI0rK",
-	"6NdSzMWNcuwvu9neNR6GPxxC/UZX3eAXKA1cKgdBAbZz7peWbLcbdAd52I1E3yC4vrxTxipVK94zJqnA",
-	"tmI/GYZBUdU+1YYxMf47P9Z/f8GpCb/BJcGCCmMJSEuSz4Jqh70bpe8g1mNML0vVLx+Fpq/8UZyCIG+t",
-	"C2qYnO/PZxdXx8n+6WAGvZjNvmuef7ywg0QkhrvnEQBTDDw/A3w4bliXqgrYWQK0BLWxIR9GmuwN7Ht4",
-	"VN7Bk57NdABbRKbDSB5mzLau0XZ9MoeZaXA9C6RV6IbBJ1ZbeC1RJdN7JTcnS+UljSpF/HR++s6YYMh3",
-	"kOjxRPx90N6XfurUNAYucqzY9Zy7IF2+a/XD3FghUpfujkxfX8fGdArvaS/6hx/i32g5E41xCbauo9UD",
-	"xoaP5O40WqPv6OmLTmx+OtEpiq+HRvgjGH6pVlHZenLbBgpjYWmMfLASpn1n/sHMvItWfwIzF/8AM290",
-	"qIs1dhkYCyVq6XUFKz/edz+Crle+1kZ0LTC/AzZh6ehLLguVyQa0AeMVOCjpXwEAAP//",
+	"7Ftbc9w2sv4rKJ5TlYdDS4pvZyPVPviWxI5r47K92YfE5cKQPTPQkAANgBrNuvzft7oBkBwS5HAsKZvU",
+	"7kMq1hAEGn39+sLPSabKSkmQ1iTnn5OKa16CBU1/Pau1URr/lYPJtKisUDI5T/6xBg3MroFVfAVsAUul",
+	"gYHMIb9gS61KevZayA1bA89Bs62wa6ah+OtviYRr+1tykqSJwL0+1aB3SZpIXkJynmTuyDQx2RpKjmeX",
+	"/Po1yJVdJ+ffnt1/mCZ2V+FSY7WQq+TLlzR5+XyKSA2Z0jnbcsOWQhvLNPA8ZdwwqyqR3au4tgLfuqeW",
+	"SwO2oa3idt2SJvIkTTR8qoWGPDm3uoYRMh+cnaVJKWRDdozmV2rhyI4cdakWc896/PDwUa9FKWxzVI/j",
+	"BT3s7p7DkteFTc4f4TX4tSjrEv9wl3J/tecIaWEFmg76WRa7Z7w2MBQHPmIFWNQtpw5wzTNb7JhdC8My",
+	"fGtUKWjLEQb8ZQ6z8fQXWiv9nh7FOQG44CO93D3rfzUsk/Pkf05bUzl1T81pu2dzyhVIO3kKLhiecqz6",
+	"4Fk/aFVXB1itlp7BSpq6BM1W+NIYp+nhGF33Hz2aR9dPsDtaATawGyNqA7sxkh6effd4Hk3vLLeH1FJI",
+	"R4vBtRdMVSCZMGzLhRVyxZRmSy4KyD/yFRdyjFx6e7YGEV3fi8J2TOg9XNtDDFwrA4w0lq3RkyHdFq4t",
+	"XkLYFP9nSl4UrSJolvFKWF6YMcrx/VHhz1XK9+hTZ1Ef9cshfgjvnUdppWPGiH343WFi3wmZHdIIu+bW",
+	"C50V3FjGradNlIAsLbgFPaoJdEKXxqXSJbfJeZJzC/dwkyRG2t+lFcWxpPkw3JA3RlVNmx9N1RcXkMDY",
+	"pyoXQADhKdl5pqQFSRrLq6oQGUd6Ty8NEv15ph083bVntEHP/WIqJY078Y1WiwLKiWMrt+L/hsdXWlWg",
+	"rac9B8sdk3s3Ra4Zy71yDB6iedem86gJgGlihS3ib1kfEYaybi/8q3+/OeNDIwW1uITMOg71YQ63bAvS",
+	"sq1WckWw5u33z9h3Dx/9PzN8Z5iwJ3SQ5zRS8SSzcVynGDcbc8GksmxRcLlBJdoDYIe8QJo8qXNhX0ir",
+	"d0Om83Dw4C1u52pimjhN/7jgBh4/HF7j/RrYYmfB2wiXDHKB3qUqeIYQVaEdbQkfKonA1eodOnqzVlty",
+	"64MTJ5QFsVrsd2en0UcauFfOoXbBpz0+CGkfP0zSiK5dgaaDQSIe+zXRkGtxhfzKhcm4RrSK9yYgSY8+",
+	"OljpH/u/jFUV/fNDekA5kTSSU+rF6Glo7jNU19R7CJ7nBLB58aajDkteGEjHNGTKWTj93ePk1PK3blX/",
+	"QuEWE+Q3YHafyCz8PJBfB0POh45pFxRGd73mZVVAXNVFjiAPFZmwHpRRDaYI+zHglyOMbRVA5lDD+dft",
+	"6CPY8DY/qi0rudyxNb8C8lsxxUdYNvGuZwKhNrZUGu0fZcet0vENbUAs0/ofsHFAHntAfi93CPlKuKin",
+	"eSiEAQ9bUce08UXu0rg/iDmlyRUv6hGtXKh8l3onKyzz6PSEvRB2DdqhFKUZ7eA9eVRvuwvGT/rGOI9/",
+	"khzyYjOMfi9RDO61Al1y5AOeoLk0wv27ljlkKueLPZm19Htof0hq+9d6YqhwUQhjvzGsLcp45WaGl8AQ",
+	"zpkT9kQyKCu7Y0s6iZXcZmswDK5A7+waExcKg2gPxJ8RV9ZPqe/GtfXT3HF30088Bys3LsscZIPDmBqA",
+	"/jz3ZEKmGETvjdengWjGnSwwKnTrE7h+/jRcGFxPP3kZrKxDSjAzhRho9SuHU+bisYxL7hDc0GFmGrg9",
+	"0um3CKqPOXfoHxCGVJCn6BO2qK6IwHPjsllMwXdR70A1x6PocLKL5FZoWZiVWr4hca/3gpFPtHzify7r",
+	"ooiFkmVj7VP2EdL9NBF5PLIqtWnudSDOCUsFgEyVwKyKR7iSX1OQqTWMZC7a63zkyRRYtfZIZnINbM1l",
+	"jsxUmnksCvkET028cvOMFJRxmTNdS0l+jm8g5MepUyn8mTwfQQFHFLpsjSp1EdSOdskRQiF96sql9MH+",
+	"vSmkiT/Ho+aq809AtI0bxN0BceGQKA0wY0VREL1oCkjUFuOnx++yx7E4lrE8YmWvu0UDFyFyDM5oXVSA",
+	"WcCqlvEt6yo/2tpDcjJlBa/U4hdc1o/QVGf3mUWopXm7SvvhO+0Ix63cU/XAj65FBXG06ts4hcZL7bm4",
+	"PQ58iHvWNxquBGxHMgUTBy6lMpYtqagiLQJ4V5izUJpDvHN5SevmudZ8N4mt3zt77BWNZh/oFCh2YqNx",
+	"kX7AXm3DS8JzpCV1hKVvXbHpTvFuG+SansdZH4u9U85IQ91tpVy10tknoSxKvsqaanCNd2vKcWi/xrKV",
+	"QrT2N+WSEm/Gvrzieypney2Ws5gx5nr3Uddyj+QohKRaoeE7F023qi6QJOeQO3a+UKoALr8mdpX8eo8M",
+	"JJ9uMNT0S7XADEDDsjaQM+FQbA+wlsguz+UBX84OdZ+GQa5DWDrmeYNQS74js3AB/sL1J0iqQYZ4BXT1",
+	"h0iLSk03EWxMyxp/ECjizECmZH7BzpB1UjFq1A1PP3j2sTndDVy399pj3nrE0n85WMmKBdXXTX1txAMM",
+	"a5u5yJlRJfisSGHwC14wAoCjfUwUlGu7oI6o2joDy8VyiWKj7gUpDhjDVwjJSH0kJr9RBJsLO1IKUUsL",
+	"Dv5iikthOltzuRqL/UTW7VelRjDqgZLVV9SF9o13jBvEhxx4fs+Zyhg3VvHmKMpvvxfaDYpREY0wwBd+",
+	"h9tTNwb9BW1sldrs17IGKezgdzeHMLMQrEphbQyFU2tAGFYKY6h/uWTc+5dQEjBIHiu4XsEJe2lZxqWr",
+	"ji8gijRbEpuhiT6VD+4n6XFphAarRUzsT6yFsrKG8aWjGVzojQu8yRMOtlv3Mu+h/OhRypobUqB3Ign6",
+	"1+tXRjl0PG6OAeF+1bHle6MmHUOdqko699BWJwPbO4bXNdsWfHcuEgHgzoHFXLvz0M+bxJ8Xxc/L5PzX",
+	"mUiz79jdKJEZB4SjbbcOTcdXLH+PomS4Wm/nIVM/NGx9w1eRxkSD5W8E6vt6SHvFJPy2MepBUWe8h/ho",
+	"Rg/xXb8G1xbfHDqIFOKaPpdskQPEsUN36GKq0Hfzs75QO3mpRrxzpzdBGDRXDnqiq/MIInQxmQF9JTJg",
+	"K34FrK5O2AvKPcLPoTS8MxZK+hWo9+uXITRj6MtCBMDjFsAyXmC2Yrcig3O3A+FOeuDxBsJPh5nQE3Jp",
+	"tm6Ig4YhvE9GcHXCQsgJSL/3PlmC65Enz9F5th2SK9DGMebbk29PzkKjh1ciOU8enJydPCDnZ9ek1ac8",
+	"L4U87cAA+nnlgqZjqVDyZZ6cJ6+FsXjY6+as7pTjiDdql5y200Pok2YsdmNZMxe7cZmZi9vhsrkvdODc",
+	"rBdCYWHW4p9gN/uacG3nrHVDOTMWuhGZGQvd8OOMhX7a9cuH3sjJ/bOzW5ty6fjuyCzHEzdPq5bBLi4Y",
+	"nx6jZdu1KChB1a52ifkqWlknWOIG+xQOfBRR4lPT+AUajpyGCRwaKanLkgooZGSEytv6qw1Q2NebyE3Q",
+	"axHrPeW1b26O2jDNlQytN1L22AZwSyVdysCE8YSNTUX5cY0bjGRGSaGTL9Uibf363gCXcAnCGFV+RuMr",
+	"B3//eLZxE7TSmSv6WsQyZXIgCQ7/yUxu68saqPKpq+hT22C96xrgYcs7/Wzg05dR+/sBbIf9d+ggu0Ie",
+	"SouKL/jwJLk5/96t1bad/+oY6MTsmM98u/4nMr7vJqXGx/cHSf3kWP2HEbm1rYVRl/ks1Nr/i3j+8xDP",
+	"v9NXj/Snvt5NW18dx6u5j0XMbfiAZ6qW+7iFLXZuf+c/93t00470Ui2mzfEVLjjWGP9UMfqVWtxJcEbW",
+	"/skiM5LcicHUYA8KlCaVMjZeOTJQQEZlR0HthH+CPHeINjTK6JsD1xSyvqHHXlLavVV6A1SrdN+yQKgO",
+	"EDTwg3c+59d+LkJp3Md1M1cKDBUJqN7KqXHJtcW8HjnLQyMPD1ZXgG8yRdtmXLIFtGME+8r/FFZCvmo+",
+	"anPfENzetwOdbnHsG4I7hCud1n9Ef32zllIRA9aXR/Z7sRdNbWWvv/MlTe6f3b9NOmMEPg3i6lqIcifc",
+	"uZW8dRW0zlAL636v5KtevSaxVNtJ/3v6+VItJnFsUMO704gx5HqpFreGW/G/JdeNSUaA6YFw4b4/HUWX",
+	"LTNPjVVV/+Pg+fu3vm5fFO+sqqIuIc6TzpdH9K3QQIR3biwv3ZSioRnFNZq0m/y6DZn+yK+Ce6UhNqn2",
+	"xiEu+pNr3Tm6UXv4LPJJS2iLosmdl7x8F2jEMkJp5haTug6mc0gBY513cxTrFqhuR1vNlMkgv0/DyMLR",
+	"9jJpLM/drj2J3YbZ3LagYyJ+3naSby7hHzBmtHU0Vlc0ULVSatoSTsEXGG8kljHdZRuAypCSiTxlG3CT",
+	"qV7h/Cwn4S2rMPaH9tEJ632tRuO8Odn3BiobcBwVaZjVXBTuFTe6kK0h2xg/YbL1cyJ+rNO5B0NfA3P8",
+	"H8sR3nG5GwK0F7mwU8p1KwpCn6/8zgBtvvdpvUTg5G1o65vaMi4dRibpeHlSOSn07BwB35hp/Q1jUbfr",
+	"WTwKuwPPcv938Cw/N58H+KjsZi95oYHfjgB/RMvtuJsFzzZhqGswPuTs3KomLyKk/K8AAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

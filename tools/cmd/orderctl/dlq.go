@@ -17,9 +17,15 @@ import (
 // dlqCmd works on the dead letters of all services, through their operator API.
 type dlqCmd struct {
 	List    dlqListCmd    `cmd:"" help:"List dead letters, the last failed first."`
-	Show    dlqShowCmd    `cmd:"" help:"Show a dead letter with its headers and body."`
+	Causes  dlqCausesCmd  `cmd:"" help:"Count dead letters by cause, the most frequent first: where to begin."`
+	Show    dlqShowCmd    `cmd:"" help:"Show a dead letter with its headers, its body and what was done to it."`
 	Redrive dlqRedriveCmd `cmd:"" help:"Hand dead letters back to the service that failed, and to no other."`
 	Discard dlqDiscardCmd `cmd:"" help:"Give dead letters up for good."`
+	Edit    dlqEditCmd    `cmd:"" help:"Put another body in the place of a dead letter's; the old bytes are kept."`
+	Jobs    dlqJobsCmd    `cmd:"" help:"List the redrives and discards of many letters, the last begun first."`
+	Follow  dlqFollowCmd  `cmd:"" help:"Follow a job until it is over."`
+	Stop    dlqStopCmd    `cmd:"" help:"Have a job take no more letters; those under way are handled."`
+	Audit   dlqAuditCmd   `cmd:"" help:"Show who did what, when and why."`
 }
 
 // services is where the services are; the defaults are those of 'orderctl up'.
@@ -63,22 +69,6 @@ type found struct {
 	letters.Letter
 }
 
-// list reads the letters in a state, or in any for an empty one.
-func (s dlqScope) list(ctx context.Context, system *client.System, state string) ([]found, error) {
-	all := []found{}
-	for _, service := range s.names() {
-		some, err := system.Letters(ctx, service, state)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range some {
-			all = append(all, found{service, l})
-		}
-	}
-	slices.SortStableFunc(all, func(a, b found) int { return b.FailedAt.Compare(a.FailedAt) })
-	return all, nil
-}
-
 // owner finds whose letter an id names: two services may have given up the same record.
 func (s dlqScope) owner(ctx context.Context, system *client.System, id string) (string, letters.LetterDetail, error) {
 	var owner string
@@ -102,7 +92,8 @@ func (s dlqScope) owner(ctx context.Context, system *client.System, id string) (
 	return owner, detail, nil
 }
 
-func (s dlqScope) print(c console, all []found) error {
+// print shows letters; more tells whether there are others beside them.
+func (s dlqScope) print(c console, all []found, more bool) error {
 	if s.JSON {
 		return printJSON(c, all)
 	}
@@ -112,43 +103,122 @@ func (s dlqScope) print(c console, all []found) error {
 	}
 	style := terminal.For(c.out)
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	say(table, "SERVICE\tID\tSTATE\tTYPE\tKEY\tFAILED AT\tERROR\n")
+	say(table, "SERVICE\tID\tSTATE\tTYPE\tKEY\tFAILED AT\tTIMES\tERROR\n")
 	for _, l := range all {
 		key := ""
 		if l.Key != nil {
 			key = *l.Key
 		}
-		say(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Service, l.ID, l.State, l.EventType, terminal.Clip(key, 40),
-			l.FailedAt.Format(time.DateTime), string(l.ErrorType)+": "+terminal.Clip(l.Error, 60))
+		say(table, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", l.Service, l.ID, l.State, l.EventType, terminal.Clip(key, 40),
+			l.FailedAt.UTC().Format(stamp), l.Failures, string(l.ErrorType)+": "+terminal.Clip(l.Error, 60))
 	}
 	if err := table.Flush(); err != nil {
 		return err
+	}
+	if more {
+		say(c.out, "%s\n", style.Faint(fmt.Sprintf("The last %d; there are more: narrow the list, raise --limit, or count them with 'dlq causes'.", len(all))))
+		return nil
 	}
 	say(c.out, "%s\n", style.Faint(fmt.Sprintf("%d dead letters.", len(all))))
 	return nil
 }
 
+// stamp is how times are shown, in UTC.
+const stamp = "2006-01-02 15:04:05Z"
+
 type dlqListCmd struct {
-	dlqScope `embed:""`
-	State    string `help:"Only those in this state: ${enum}." enum:"all,waiting,redriving,redriven,discarded" default:"all"`
+	dlqScope  `embed:""`
+	dlqFilter `embed:""`
+	State     string `help:"Only those in this state: ${enum}; open is waiting or failed_again." enum:"all,open,waiting,redriving,failed_again,redriven,discarded" default:"all"`
+	Limit     int    `help:"The most letters to list." default:"100"`
 }
 
 // Run prints a table or JSON.
 func (d dlqListCmd) Run(ctx context.Context, c console) error {
+	if d.Limit < 1 {
+		return fmt.Errorf("--limit is %d, must be at least 1", d.Limit)
+	}
+	f, err := d.filter(d.State)
+	if err != nil {
+		return err
+	}
 	system, err := d.connect()
 	if err != nil {
 		return err
 	}
 	defer system.Close()
-	state := d.State
-	if state == "all" {
-		state = ""
+	all, more := []found{}, false
+	for _, service := range d.names() {
+		some, others, err := system.ListLetters(ctx, service, listed(f), d.Limit)
+		if err != nil {
+			return err
+		}
+		more = more || others
+		for _, l := range some {
+			all = append(all, found{service, l})
+		}
 	}
-	all, err := d.list(ctx, system, state)
+	slices.SortStableFunc(all, func(a, b found) int { return b.FailedAt.Compare(a.FailedAt) })
+	if len(all) > d.Limit {
+		all, more = all[:d.Limit], true
+	}
+	return d.print(c, all, more)
+}
+
+type dlqCausesCmd struct {
+	dlqScope  `embed:""`
+	dlqFilter `embed:""`
+	State     string `help:"Only letters in this state: ${enum}; open is waiting or failed_again." enum:"all,open,waiting,redriving,failed_again,redriven,discarded" default:"open"`
+	Limit     int    `help:"The most causes of a service." default:"20"`
+}
+
+// caused is a cause and whose letters have it.
+type caused struct {
+	Service string `json:"service"`
+	letters.Cause
+}
+
+// Run prints a table or JSON.
+func (d dlqCausesCmd) Run(ctx context.Context, c console) error {
+	f, err := d.filter(d.State)
 	if err != nil {
 		return err
 	}
-	return d.print(c, all)
+	f.Limit = &d.Limit
+	system, err := d.connect()
+	if err != nil {
+		return err
+	}
+	defer system.Close()
+	all := []caused{}
+	for _, service := range d.names() {
+		some, err := system.Causes(ctx, service, f)
+		if err != nil {
+			return err
+		}
+		for _, one := range some {
+			all = append(all, caused{service, one})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b caused) int { return b.Letters - a.Letters })
+	if d.JSON {
+		return printJSON(c, all)
+	}
+	if len(all) == 0 {
+		say(c.out, "There are no dead letters like that.\n")
+		return nil
+	}
+	return printCauses(c, all)
+}
+
+func printCauses(c console, all []caused) error {
+	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	say(table, "LETTERS\tOPEN\tSERVICE\tTOPIC\tTYPE\tFIRST\tLAST\tEXAMPLE\tERROR\tCAUSE\n")
+	for _, n := range all {
+		say(table, "%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Letters, n.Open, n.Service, n.Topic, n.EventType,
+			n.FirstFailedAt.UTC().Format(stamp), n.LastFailedAt.UTC().Format(stamp), n.Example, n.ErrorType, n.Cause.Cause)
+	}
+	return table.Flush()
 }
 
 type dlqShowCmd struct {
@@ -167,19 +237,28 @@ func (d dlqShowCmd) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
+	trail, err := system.Audit(ctx, service, l.ID, "", auditShown)
+	if err != nil {
+		return err
+	}
 	if d.JSON {
 		return printJSON(c, struct {
 			Service string `json:"service"`
 			letters.LetterDetail
-		}{service, l})
+			Audit []letters.AuditEntry `json:"audit"`
+		}{service, l, trail})
 	}
 	style := terminal.For(c.out)
 	say(c.out, "%s\n", style.Bold(service+" "+l.ID))
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	say(table, "  state\t%s\n  failed\t%s, %d times, with %d retries the last time\n  error\t%s: %s\n",
-		l.State, l.FailedAt.Format(time.RFC3339), l.Failures, l.Retries, l.ErrorType, terminal.Clip(l.Error, 500))
-	if l.Actor != "" {
-		say(table, "  last touched\t%s by %s: %s\n", l.UpdatedAt.Format(time.RFC3339), l.Actor, l.Reason)
+	say(table, "  state\t%s\n  failed\t%s, %s, with %d retries the last time\n  error\t%s: %s\n",
+		l.State, l.FailedAt.Format(time.RFC3339), times(l.Failures), l.Retries, l.ErrorType, terminal.Clip(l.Error, 500))
+	say(table, "  cause\t%s\n", l.Cause)
+	if l.Omitted != nil {
+		say(table, "  omitted\t%s: it was too large, and can only be discarded\n", *l.Omitted)
+	}
+	for _, e := range slices.Backward(trail) {
+		say(table, "  %s\t%s by %s: %s\n", e.Verb, e.At.Format(time.RFC3339), e.Actor, terminal.Clip(e.Reason+about(e), 300))
 	}
 	for _, name := range sortedKeys(l.Headers) {
 		say(table, "  header %s\t%s\n", name, terminal.Clip(l.Headers[name], 200))
@@ -195,6 +274,13 @@ func (d dlqShowCmd) Run(ctx context.Context, c console) error {
 	return nil
 }
 
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
 func sortedKeys(m map[string]string) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
@@ -202,93 +288,4 @@ func sortedKeys(m map[string]string) []string {
 	}
 	slices.Sort(keys)
 	return keys
-}
-
-// dlqVerb is what redrive and discard have in common.
-type dlqVerb struct {
-	dlqScope `embed:""`
-	Actor    string   `help:"Who asks." env:"USER" required:""`
-	Reason   string   `help:"Why; it is written down with the dead letter." required:""`
-	IDs      []string `arg:"" optional:"" name:"id" help:"The dead letters, as topic-partition-offset."`
-}
-
-// each does a verb to each letter and prints what became of them. What fails is named, and the others are done.
-func (d dlqVerb) each(ctx context.Context, c console, chosen []found,
-	verb func(ctx context.Context, service, id string, by client.By) (letters.Letter, error),
-) error {
-	var errs []error
-	done := []found{}
-	for _, l := range chosen {
-		after, err := verb(ctx, l.Service, l.ID, client.By{Actor: d.Actor, Reason: d.Reason})
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		done = append(done, found{l.Service, after})
-	}
-	if len(done) > 0 || len(errs) == 0 {
-		errs = append(errs, d.print(c, done))
-	}
-	return errors.Join(errs...)
-}
-
-// chosen finds the letters that the ids name.
-func (d dlqVerb) chosen(ctx context.Context, system *client.System) ([]found, error) {
-	var all []found
-	for _, id := range d.IDs {
-		service, l, err := d.owner(ctx, system, id)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found{service, letters.Letter{ID: l.ID}})
-	}
-	return all, nil
-}
-
-type dlqRedriveCmd struct {
-	dlqVerb `embed:""`
-	All     bool `help:"All that are waiting, of the service named by --service or of all."`
-}
-
-// Run redrives the letters named, or all that wait.
-func (d dlqRedriveCmd) Run(ctx context.Context, c console) error {
-	if d.All == (len(d.IDs) > 0) {
-		return errors.New("name the dead letters to redrive, or --all")
-	}
-	system, err := d.connect()
-	if err != nil {
-		return err
-	}
-	defer system.Close()
-	var chosen []found
-	if d.All {
-		chosen, err = d.list(ctx, system, string(letters.StateWaiting))
-	} else {
-		chosen, err = d.chosen(ctx, system)
-	}
-	if err != nil {
-		return err
-	}
-	return d.each(ctx, c, chosen, system.Redrive)
-}
-
-type dlqDiscardCmd struct {
-	dlqVerb `embed:""`
-}
-
-// Run discards the letters named.
-func (d dlqDiscardCmd) Run(ctx context.Context, c console) error {
-	if len(d.IDs) == 0 {
-		return errors.New("name the dead letters to discard")
-	}
-	system, err := d.connect()
-	if err != nil {
-		return err
-	}
-	defer system.Close()
-	chosen, err := d.chosen(ctx, system)
-	if err != nil {
-		return err
-	}
-	return d.each(ctx, c, chosen, system.Discard)
 }

@@ -28,7 +28,7 @@ type commands struct {
 	Bench  benchCmd  `cmd:"" help:"Measure a system of its own: throughput, latency, and what an order costs."`
 	Lag    lagCmd    `cmd:"" help:"Show how far the consumer groups are behind, and what to do about it."`
 	Replay replayCmd `cmd:"" help:"Have a service read a topic's history again, beside the live one or in it."`
-	DLQ    dlqCmd    `cmd:"" name:"dlq" help:"List, show, redrive and discard dead letters."`
+	DLQ    dlqCmd    `cmd:"" name:"dlq" help:"List, group, show, redrive, edit and discard dead letters."`
 	Order  orderCmd  `cmd:"" help:"Look at orders."`
 	Story  storyCmd  `cmd:"" help:"Tell an order's whole story from the topics alone, and check it."`
 	Topics topicsCmd `cmd:"" help:"Hold Kafka's topics against topics.yaml, and make them so."`

@@ -128,7 +128,7 @@ func (r *replayReport) end() error {
 // bar shows progress: in place on a terminal, a line now and then elsewhere.
 type bar struct {
 	out   io.Writer
-	verb  string
+	what  string
 	live  bool
 	shown time.Time
 }
@@ -139,8 +139,10 @@ const (
 	barPause = 2 * time.Second
 )
 
-func (r *replayReport) bar(verb string) *bar {
-	return &bar{out: r.text(), verb: verb, live: terminal.Is(r.text()), shown: time.Now()}
+func (r *replayReport) bar(verb string) *bar { return newBar(r.text(), "offsets "+verb) }
+
+func newBar(out io.Writer, what string) *bar {
+	return &bar{out: out, what: what, live: terminal.Is(out), shown: time.Now()}
 }
 
 func (b *bar) show(done, total int64) {
@@ -150,10 +152,10 @@ func (b *bar) show(done, total int64) {
 	switch {
 	case b.live:
 		full := int(done * barWidth / total)
-		say(b.out, "\r[%s%s] %d of %d offsets %s ", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), done, total, b.verb)
+		say(b.out, "\r[%s%s] %d of %d %s \x1b[K", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), done, total, b.what)
 	case time.Since(b.shown) >= barPause:
 		b.shown = time.Now()
-		say(b.out, "%d of %d offsets %s\n", done, total, b.verb)
+		say(b.out, "%d of %d %s\n", done, total, b.what)
 	}
 }
 

@@ -26,7 +26,7 @@ func (s *show) poison(ctx context.Context) {
 	err = s.until(ctx, func(ctx context.Context) error {
 		l, err := s.system.Letter(ctx, p.Service, p.Record)
 		p.Error = l.Error
-		if err == nil && l.ErrorType != letters.LetterDetailErrorTypeUndecodable {
+		if err == nil && l.ErrorType != letters.ErrorTypeUndecodable {
 			err = fmt.Errorf("it is %s", l.ErrorType)
 		}
 		return err
