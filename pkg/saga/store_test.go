@@ -170,7 +170,7 @@ func TestTimersFireOnceAndAFailureHoldsUpNoOther(t *testing.T) {
 		logs := &countLogs{}
 		var mu sync.Mutex
 		undone, attempts := map[string]int{}, 0
-		fire := func(ctx context.Context, id string) error {
+		fire := func(ctx context.Context, id string, _ time.Time) error {
 			if id == "a" || id == "b" { // more of them than a batch holds
 				mu.Lock()
 				attempts++
@@ -218,7 +218,7 @@ func TestTimersSurviveADatabaseThatIsGone(t *testing.T) {
 		calls := make(chan string, 100)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		timers := saga.NewTimers(db, func(_ context.Context, id string) error {
+		timers := saga.NewTimers(db, func(_ context.Context, id string, _ time.Time) error {
 			select {
 			case calls <- id:
 			default:

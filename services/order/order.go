@@ -69,10 +69,16 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	}
 	f := fulfilment.New(plan, sagas, rt.Logger)
 	f.Listen(a.Consumer)
-	timers := saga.NewTimers(a.DB, func(ctx context.Context, id string) error {
-		return a.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error { return f.Deadline(ctx, tx, id) })
-	}, saga.TimersConfig{Interval: cfg.TimerPoll, Now: a.Events.Now, Logger: rt.Logger})
+	// Who handles nothing for a step's deadline is silent, and not behind.
+	settled, err := a.Settled(fulfilment.Participants(), cfg.StepDeadline, min(time.Second, cfg.StepDeadline/10))
+	if err != nil {
+		return err
+	}
+	timers := saga.NewTimers(a.DB, func(ctx context.Context, id string, at time.Time) error {
+		return a.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error { return f.Deadline(ctx, tx, id, at) })
+	}, saga.TimersConfig{Interval: cfg.TimerPoll, Now: a.Events.Now, Logger: rt.Logger, Settled: settled})
 	rt.Go("saga deadlines", timers.Run)
+	rt.Every("failed compensations", cfg.LagInterval, func(ctx context.Context) error { return sagas.Observe(ctx, a.DB) })
 
 	server := &rest.Server{App: a, Fulfilment: f, Sagas: sagas, Catalogue: store.NewCatalogue(a.DB)}
 	err = a.Mount(orderapi.GetSpec, func(r chi.Router) {

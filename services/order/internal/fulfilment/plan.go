@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/orderflow/orderflow/api/events"
+	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/saga"
 	"github.com/orderflow/orderflow/services/order/internal/rules"
@@ -44,6 +45,13 @@ func Plans(d Deadlines) (current *saga.Definition, all []*saga.Definition, err e
 		all = append(all, current)
 	}
 	return current, all, nil
+}
+
+// Participants are who the commands go to: the groups, and their topics.
+func Participants() app.Participants {
+	return app.Participants{
+		"inventory": {events.TopicInventoryCommands}, "payment": {events.TopicPaymentCommands}, "shipping": {events.TopicShippingCommands},
+	}
 }
 
 // command is the message that a saga's command sends for an order.
