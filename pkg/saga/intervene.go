@@ -45,10 +45,10 @@ func (in Intervention) when() time.Time { return in.At }
 
 // Refusals of an Intervention. All are permanent.
 var (
-	ErrStale   = fault.Permanentf("saga: it has changed since")
-	ErrRefused = fault.Permanentf("saga: its state does not allow this")
+	ErrStale   = fault.Permanentf("the saga has changed since")
+	ErrRefused = fault.Permanentf("the saga's state does not allow this")
 	// ErrNoStep: the definition has no step of that name.
-	ErrNoStep = fault.Permanentf("saga: no such step")
+	ErrNoStep = fault.Permanentf("the saga has no step")
 )
 
 func refusedf(format string, args ...any) error {

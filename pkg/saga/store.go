@@ -146,13 +146,16 @@ var sagas = &database.Table[row]{
 			r       row
 			id      string
 			version int64
+			status  Status
+			created time.Time
 			skip    any
 		)
-		if err := columns.Scan(&id, &skip, &skip, &version, &skip, &skip, &r.text, &skip, &skip, &skip, &skip); err != nil {
+		if err := columns.Scan(&id, &skip, &skip, &version, &status, &skip, &r.text, &skip, &created, &skip, &skip); err != nil {
 			return r, err
 		}
 		if err := json.Unmarshal([]byte(r.text), &r.State); err != nil {
 			r.err = fault.Permanentf("read saga %s: %w", id, err) // no other's business
+			r.State = State{Status: status, StartedAt: created.UTC()}
 		}
 		r.ID, r.Version = id, version
 		return r, nil
