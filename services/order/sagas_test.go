@@ -43,7 +43,9 @@ func stuck(t *testing.T, settings ...string) (s *testkit.Stack, svc *testkit.Ser
 	return s, svc, id
 }
 
-func gauge(svc *testkit.Service) float64 { return svc.Metric(`sagas_compensation_failed{definition="order"}`) }
+func gauge(svc *testkit.Service) float64 {
+	return svc.Metric(`sagas_compensation_failed{definition="order"}`)
+}
 
 // TestOperatorMendsASaga: a compensation that is given up is a state that is seen, blocks no other, and is mended by
 // verbs that act once however often they are pressed.
@@ -100,16 +102,24 @@ func TestOperatorMendsASaga(t *testing.T) {
 		require.Equal(t, orderapi.StepStatusSkipped, timeline.Steps[0].Status)
 		require.True(t, *timeline.Steps[0].UndoSkipped)
 		require.Equal(t, "request", timeline.Entries[0].Kind)
-		var operator []string
+		var told []string
 		for _, e := range timeline.Entries {
-			if e.Kind == "operator" {
-				operator = append(operator, e.Text+" <- "+*e.Cause)
+			if *e.Cause != "" && (e.Kind == "operator" || e.Kind == "finished" || e.Kind == "command_sent" || e.Kind == "request") {
+				told = append(told, e.Text+" <- "+*e.Cause)
 			}
 		}
 		require.Equal(t, []string{
+			"order placed: 3 pieces, 34.90 EUR <- a request of customer c-1",
+			"command sent do reserve_stock #1 <- started",
+			"command sent do charge_payment #1 <- reply reserve_stock: done",
+			"command sent undo reserve_stock #1 (payment_declined) <- reply charge_payment: failed (payment_declined, no money)",
+			"command sent undo reserve_stock #2 (payment_declined) <- deadline passed undo reserve_stock #1",
 			"operator retry reserve_stock (the warehouse is back) by ada <- operator ada",
+			"command sent undo reserve_stock #3 (payment_declined) <- operator retry reserve_stock (the warehouse is back) by ada",
+			"command sent undo reserve_stock #4 (payment_declined) <- deadline passed undo reserve_stock #3",
 			"operator skip reserve_stock (put back by hand) by ada <- operator ada",
-		}, operator)
+			"finished: compensated (payment_declined) <- operator skip reserve_stock (put back by hand) by ada",
+		}, told)
 		require.Len(t, s.Messages(events.TopicOrderCancelled, events.TypeOrderCancelled, id), 1)
 	})
 }

@@ -90,12 +90,17 @@ type Refused struct {
 	Status int
 	// Title and Detail are the problem's, if the answer was one.
 	Title, Detail string
+	// Mistakes are the fields that the problem names, each with what is allowed there.
+	Mistakes []string
 }
 
 func (r *Refused) Error() string {
 	text := fmt.Sprintf("%s: %d %s", r.What, r.Status, r.Title)
 	if r.Detail != "" {
 		text += ": " + r.Detail
+	}
+	for _, mistake := range r.Mistakes {
+		text += "; " + mistake
 	}
 	return text
 }
@@ -107,9 +112,15 @@ func answered[T any](what string, want *T, response *http.Response, body []byte)
 	}
 	var none T
 	r := &Refused{What: what, Status: response.StatusCode, Title: http.StatusText(response.StatusCode)}
-	var problem struct{ Title, Detail string }
+	var problem struct {
+		Title, Detail string
+		Errors        []struct{ In, Path, Detail string }
+	}
 	if json.Unmarshal(body, &problem) == nil && problem.Title != "" {
 		r.Title, r.Detail = problem.Title, problem.Detail
+		for _, e := range problem.Errors {
+			r.Mistakes = append(r.Mistakes, fmt.Sprintf("%s %s %s", e.In, e.Path, e.Detail))
+		}
 	}
 	return none, r
 }

@@ -103,7 +103,7 @@ func (l sagaListCmd) Run(ctx context.Context, c console) error {
 		if w := s.WaitsFor; w != nil {
 			waits, since = fmt.Sprintf("%s %s #%d", w.Command, w.Step, w.Attempt), ago(now, w.Since)
 		}
-		say(table, "%s\t%s\t%s\t%s\t%s\t%s\n", s.SagaID, s.State, waits, since, ago(now, s.StartedAt), terminal.Clip(wrong(s), 80))
+		say(table, "%s\t%s\t%s\t%s\t%s\t%s\n", s.SagaID, s.State, waits, since, ago(now, s.StartedAt), terminal.Clip(wrong(s), 100))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -119,16 +119,17 @@ func (l sagaListCmd) Run(ctx context.Context, c console) error {
 // ago is how long ago something was, to the second.
 func ago(now, at time.Time) string { return max(0, now.Sub(at)).Round(time.Second).String() }
 
-// wrong is what went wrong with a saga, and why it is stuck.
+// wrong is what went wrong with a saga: why it is stuck, or else why it is undone.
 func wrong(s orderapi.Saga) string {
-	var parts []string
-	if s.Failure != nil {
-		parts = append(parts, because(s.Failure))
+	switch {
+	case s.Failure != nil && s.Trouble != nil:
+		return s.Failure.Code + ": " + *s.Trouble
+	case s.Trouble != nil:
+		return *s.Trouble
+	case s.Failure != nil:
+		return because(s.Failure)
 	}
-	if s.Trouble != nil {
-		parts = append(parts, *s.Trouble)
-	}
-	return strings.Join(parts, "; ")
+	return ""
 }
 
 func because(f *orderapi.Failure) string {
@@ -175,11 +176,11 @@ func printSaga(c console, d orderapi.SagaDetail, now time.Time) error {
 		say(table, "  %s\t%s %s\n", once(i, "left"), left.Command, left.Step)
 	}
 	if w := d.Saga.WaitsFor; w != nil {
-		until := "for nobody: it was given up"
+		until := "given up"
 		if w.Until != nil {
 			until = "until " + w.Until.Format(time.RFC3339)
 		}
-		say(table, "  waits for\tthe answer to %s %s, asked %d times, for %s, %s\n", w.Command, w.Step, w.Attempt, ago(now, w.Since), until)
+		say(table, "  waits for\t%s %s, sent %d times since %s (%s ago), %s\n", w.Command, w.Step, w.Attempt, w.Since.Format(time.RFC3339), ago(now, w.Since), until)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -190,19 +191,16 @@ func printSaga(c console, d orderapi.SagaDetail, now time.Time) error {
 		say(c.out, "\nYou may:\n")
 	}
 	for _, may := range d.May {
-		sends := make([]string, len(may.Sends))
-		for i, command := range may.Sends {
-			sends[i] = fmt.Sprintf("sends %s %s", command.Command, command.Step)
-		}
-		if len(sends) == 0 {
-			sends = []string{"sends nothing"}
+		comes := []string{fmt.Sprintf("it is %s then", may.State)}
+		for _, command := range may.Sends {
+			comes = append(comes, fmt.Sprintf("sends %s %s", command.Command, command.Step))
 		}
 		step := ""
 		if may.Verb == orderapi.SagaVerbVerbSkip && may.Step != nil {
 			step = " --step=" + *may.Step
 		}
-		say(c.out, "  orderctl saga %s %s%s --version=%d --reason=…   %s\n", may.Verb, d.Saga.SagaID, step, d.Saga.Version,
-			style.Faint(fmt.Sprintf("%s, and is %s then", strings.Join(sends, ", "), may.State)))
+		say(c.out, "  orderctl saga %s %s%s --version=%d --reason=…\n      %s\n", may.Verb, d.Saga.SagaID, step, d.Saga.Version,
+			style.Faint(strings.Join(comes, ", ")))
 	}
 	say(c.out, "\n")
 	for _, e := range d.Entries {

@@ -146,7 +146,7 @@ func (j joined) print(c console) error {
 	}
 	say(table, "\nAFTER\tFROM\tWHAT\tBECAUSE OF\n")
 	for _, m := range j.Moments {
-		say(table, "+%.3f s\t%s\t%s\t%s\n", m.At.Sub(j.StartedAt).Seconds(), m.From, m.Text, terminal.Clip(m.Cause, 80))
+		say(table, "+%.3f s\t%s\t%s\t%s\n", m.At.Sub(j.Moments[0].At).Seconds(), m.From, m.Text, terminal.Clip(m.Cause, 80))
 	}
 	if err := table.Flush(); err != nil {
 		return err

@@ -75,7 +75,7 @@ func entries(state saga.State) []orderapi.TimelineEntry {
 			turn, cause = e.At, e.String()
 			all[i].Cause = optional(began(e))
 		} else {
-			all[i].Cause = &cause
+			all[i].Cause = optional(cause)
 		}
 	}
 	return all
