@@ -22,14 +22,15 @@ const (
 // Participants are the groups that a service sends commands to, and the topics of these by group.
 type Participants map[string][]string
 
-// Settled returns a function that tells up to when whatever the service was told is in: an instant such that of the commands sent by
-// then, none waits for its participant, and of the answers there were when those were handled none waits for the
-// service. It is for deadlines (saga.TimersConfig): who is behind is not silent. It sees the commits of the groups and the outbox,
-// which all replicas share, and participants' outboxes only by giving them the time between two looks.
+// Settled returns a function that tells up to when all is in that the service waits for: an instant such that of the
+// commands sent by then none waits for its participant, and of the answers that were there when those had been handled
+// none waits for the service. It is for deadlines (saga.TimersConfig): who is behind is not silent. It sees the groups'
+// commits and the outbox, which all replicas share, and participants' outboxes only by giving them the time between two
+// looks.
 //
-// A queue that has not moved for patience (the service's own: a minute) holds nothing up: that is the bound. What was not
-// looked at, because the process did not run or the broker was away, counts as having moved. It looks once in every; in
-// between, and while things wait, the answer stands still. At first it is the zero time.
+// A queue that has not moved for patience (the service's own: a minute) holds nothing up: that is the bound. What was
+// not looked at, because the process did not run or the broker was away, counts as having moved. It looks once in
+// every; in between, and while things wait, the answer stands still. At first it is the zero time.
 func (a *App) Settled(to Participants, patience, every time.Duration) (func(ctx context.Context, now time.Time) (time.Time, error), error) {
 	admin, err := kafka.NewAdmin(a.Kafka)
 	if err != nil {
@@ -80,8 +81,8 @@ type note struct {
 	left map[place]int64
 }
 
-// settled follows notes through the queues: first the participants' commands, then, a look after these were handled, the
-// service's answers. It is used by one goroutine.
+// settled follows notes through the queues: first the participants' commands, then, a look after these were handled,
+// the service's answers. It is used by one goroutine.
 type settled struct {
 	look            func(ctx context.Context) (queues map[place]queue, unsent time.Time, err error)
 	patience, every time.Duration
