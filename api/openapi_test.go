@@ -129,6 +129,7 @@ func bounded(t *testing.T, path string, schema *openapi3.SchemaRef) {
 	case s.Type.Is("string"):
 		limited := s.MaxLength != nil || len(s.Enum) > 0 || s.Format == "binary"
 		require.True(t, limited, "%s: a string without a limit", path)
+	case s.Type.Is("boolean"):
 	case s.Type.Is("integer"):
 		require.True(t, s.Min != nil && s.Max != nil, "%s: an integer without limits", path)
 	case s.Type.Is("array"):

@@ -129,7 +129,7 @@ func TestReasonCodesAreTheSchemasExamples(t *testing.T) {
 	}
 	require.ElementsMatch(t, []string{
 		events.ReasonOutOfStock, events.ReasonPaymentDeclined, events.ReasonShippingRefused,
-		events.ReasonCancelledByCustomer, events.ReasonTimedOut,
+		events.ReasonCancelledByCustomer, events.ReasonCancelledByOperator, events.ReasonTimedOut,
 	}, codes)
 }
 

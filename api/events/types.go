@@ -72,6 +72,7 @@ const (
 	ReasonPaymentDeclined     = "payment_declined"
 	ReasonShippingRefused     = "shipping_refused"
 	ReasonCancelledByCustomer = "cancelled_by_customer"
+	ReasonCancelledByOperator = "cancelled_by_operator"
 	ReasonTimedOut            = "timed_out"
 )
 

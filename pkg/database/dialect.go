@@ -38,6 +38,7 @@ var words = map[Dialect]map[string]string{
 		"identity":  "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
 		"timestamp": "TIMESTAMPTZ",
 		"bytes":     "BYTEA",
+		"json":      "::jsonb", // behind a text, to look into it with ->>
 	},
 	SQLite: {
 		// Without AUTOINCREMENT the highest number would be given out again once its row is deleted.
@@ -45,6 +46,7 @@ var words = map[Dialect]map[string]string{
 		// The driver reads a column as time by this declared type alone.
 		"timestamp": "TIMESTAMP",
 		"bytes":     "BLOB",
+		"json":      "",
 	},
 }
 
@@ -62,7 +64,7 @@ func (d Dialect) translate(file string, text []byte) ([]byte, error) {
 		return []byte(sql)
 	})
 	if len(unknown) > 0 {
-		return nil, fault.Permanentf("migration %s: {{%s}} is not known; allowed: {{identity}} {{timestamp}} {{bytes}}",
+		return nil, fault.Permanentf("migration %s: {{%s}} is not known; allowed: {{identity}} {{timestamp}} {{bytes}} {{json}}",
 			file, strings.Join(unknown, "}} {{"))
 	}
 	return out, nil

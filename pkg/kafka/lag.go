@@ -76,62 +76,76 @@ func (a *Admin) Lag(ctx context.Context, groups map[string][]string) ([]GroupLag
 		return nil, nil
 	}
 	return answer(ctx, a, "lag", func(client sarama.Client, admin sarama.ClusterAdmin) ([]GroupLag, error) {
-		var lags []GroupLag
-		topics, err := describe(admin, groups, &lags)
-		if err != nil {
-			return nil, err
+		lags, err := behind(client, admin, groups)
+		if err == nil {
+			readOldest(client, lags)
 		}
-		all := map[string]map[string][]int32{}
-		for group := range groups {
-			all[group] = nil // every topic
-		}
-		committed, err := admin.ListConsumerGroupOffsetsBatch(all)
-		if err != nil {
-			return nil, fmt.Errorf("committed offsets: %w", err)
-		}
-		for group, c := range committed {
-			// A group that does not exist has no commits.
-			if !errors.Is(c.Err, sarama.ErrNoError) && !errors.Is(c.Err, sarama.ErrGroupIDNotFound) {
-				return nil, fmt.Errorf("committed offsets of %s: %w", group, c.Err)
-			}
-			for topic, partitions := range c.Blocks {
-				for p, block := range partitions {
-					if !errors.Is(block.Err, sarama.ErrNoError) {
-						return nil, fmt.Errorf("committed offset of %s in %s/%d: %w", group, topic, p, block.Err)
-					}
-				}
-				topics[group][topic] = true
-			}
-		}
-		// Committed offsets are read before the ends, so that a commit in between cannot make a lag negative.
-		starts, ends, err := bounds(client, admin, topics)
-		if err != nil {
-			return nil, err
-		}
-		for i := range lags {
-			g := &lags[i]
-			for topic := range topics[g.Group] {
-				for p, end := range ends[topic] {
-					l := PartitionLag{Topic: topic, Partition: p, Committed: -1, Start: min(starts[topic][p], end), End: end}
-					if c := committed[g.Group]; c != nil {
-						if block := c.Blocks[topic][p]; block != nil {
-							l.Committed = block.Offset
-						}
-					}
-					l.Lag = l.End - l.Committed
-					if l.Committed < 0 || l.Committed > l.End {
-						l.Lag = l.End - l.Start
-					}
-					g.Partitions = append(g.Partitions, l)
-				}
-			}
-			slices.SortFunc(g.Partitions, func(x, y PartitionLag) int {
-				return cmp.Or(cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))
-			})
-		}
-		readOldest(client, lags)
-		return lags, nil
+		return lags, err
 	})
+}
+
+// Behind is Lag without the oldest records: it reads no topic.
+func (a *Admin) Behind(ctx context.Context, groups map[string][]string) ([]GroupLag, error) {
+	return answer(ctx, a, "lag", func(client sarama.Client, admin sarama.ClusterAdmin) ([]GroupLag, error) {
+		return behind(client, admin, groups)
+	})
+}
+
+func behind(client sarama.Client, admin sarama.ClusterAdmin, groups map[string][]string) ([]GroupLag, error) {
+	var lags []GroupLag
+	topics, err := describe(admin, groups, &lags)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]map[string][]int32{}
+	for group := range groups {
+		all[group] = nil // every topic
+	}
+	committed, err := admin.ListConsumerGroupOffsetsBatch(all)
+	if err != nil {
+		return nil, fmt.Errorf("committed offsets: %w", err)
+	}
+	for group, c := range committed {
+		// A group that does not exist has no commits.
+		if !errors.Is(c.Err, sarama.ErrNoError) && !errors.Is(c.Err, sarama.ErrGroupIDNotFound) {
+			return nil, fmt.Errorf("committed offsets of %s: %w", group, c.Err)
+		}
+		for topic, partitions := range c.Blocks {
+			for p, block := range partitions {
+				if !errors.Is(block.Err, sarama.ErrNoError) {
+					return nil, fmt.Errorf("committed offset of %s in %s/%d: %w", group, topic, p, block.Err)
+				}
+			}
+			topics[group][topic] = true
+		}
+	}
+	// Committed offsets are read before the ends, so that a commit in between cannot make a lag negative.
+	starts, ends, err := bounds(client, admin, topics)
+	if err != nil {
+		return nil, err
+	}
+	for i := range lags {
+		g := &lags[i]
+		for topic := range topics[g.Group] {
+			for p, end := range ends[topic] {
+				l := PartitionLag{Topic: topic, Partition: p, Committed: -1, Start: min(starts[topic][p], end), End: end}
+				if c := committed[g.Group]; c != nil {
+					if block := c.Blocks[topic][p]; block != nil {
+						l.Committed = block.Offset
+					}
+				}
+				l.Lag = l.End - l.Committed
+				if l.Committed < 0 || l.Committed > l.End {
+					l.Lag = l.End - l.Start
+				}
+				g.Partitions = append(g.Partitions, l)
+			}
+		}
+		slices.SortFunc(g.Partitions, func(x, y PartitionLag) int {
+			return cmp.Or(cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))
+		})
+	}
+	return lags, nil
 }
 
 // Groups returns the names of the consumer groups that exist, sorted.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,14 +69,24 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(waiting))
 
-	var age time.Duration
-	var created time.Time
-	err = m.db.QueryRowContext(ctx, `SELECT created_at FROM outbox ORDER BY seq LIMIT 1`).Scan(&created)
-	switch {
-	case err == nil:
-		age = max(0, m.now().Sub(created))
-	case !errors.Is(err, sql.ErrNoRows):
+	oldest, err := oldest(ctx, m.db)
+	if err != nil {
 		return
 	}
+	var age time.Duration
+	if !oldest.IsZero() {
+		age = max(0, m.now().Sub(oldest))
+	}
 	ch <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, age.Seconds())
+}
+
+// Oldest is when the oldest event that is not sent yet was put into the outbox, by any replica; zero when all are sent.
+func (o *Outbox) Oldest(ctx context.Context) (time.Time, error) { return oldest(ctx, o.db) }
+
+func oldest(ctx context.Context, db *database.DB) (at time.Time, err error) {
+	err = db.QueryRowContext(ctx, `SELECT created_at FROM outbox ORDER BY seq LIMIT 1`).Scan(&at)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return at, fmt.Errorf("oldest event of the outbox: %w", database.Classify(err))
+	}
+	return at.UTC(), nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/fault"
 )
 
-// Refusals of Decide. Both are permanent.
+// Refusals of Decide. All are permanent; those of an Intervention stand in intervene.go.
 var (
 	// ErrTooLate: a completed saga cannot be cancelled.
 	ErrTooLate = fault.Permanentf("saga: too late to cancel, it is completed")
@@ -37,6 +37,8 @@ func Decide(def *Definition, s State, in Input) (State, []Command, error) {
 		err = t.deadlinePassed(in)
 	case Cancel:
 		err = t.cancel(in)
+	case Intervention:
+		err = t.intervene(in)
 	default: // a pointer to an input
 		err = fault.Permanentf("saga %s: %T is no input", s.ID, in)
 	}
@@ -93,10 +95,7 @@ func (t *turn) reply(in Reply) error {
 	case step.Status == StepUndoing && in.Outcome == Undone:
 		t.note(entry)
 		step.Status, step.UndoEndedAt, step.Deadline = StepUndone, t.at, time.Time{}
-		if t.s.Status == CompensationFailed {
-			t.s.Status, t.s.Trouble = Compensating, ""
-			t.note(Entry{Kind: EntryCompensationResumed, Step: in.Step})
-		}
+		t.resume(k)
 		t.undo(k - 1)
 
 	case step.Outcome == in.Outcome, step.Status == StepUndone && in.Outcome == Undone:
@@ -106,7 +105,7 @@ func (t *turn) reply(in Reply) error {
 		// Nobody waits for it. A Done or Failed that comes while the step is being undone or afterwards decides
 		// nothing: the Undo that was sent covers both, and only its answer counts.
 		entry.Kind = EntryLateReply
-		if step.Attempts == 0 || in.Outcome == Undone {
+		if step.Attempts == 0 || in.Outcome == Undone && step.Status != StepUndoSkipped {
 			entry.Kind = EntryUnexpectedReply
 		}
 		step.IgnoredReply = in.Outcome
@@ -134,7 +133,7 @@ func (t *turn) deadlinePassed(in DeadlinePassed) error {
 
 	case StepUndoing:
 		t.note(Entry{Kind: EntryDeadlinePassed, Step: in.Step, Command: Undo, Attempt: step.UndoAttempts})
-		if step.UndoAttempts < t.def.Steps[k].MaxUndoAttempts {
+		if step.undoTries() < t.def.Steps[k].MaxUndoAttempts {
 			t.sendUndo(k)
 			return nil
 		}
@@ -152,12 +151,16 @@ func (t *turn) cancel(in Cancel) error {
 		return ErrTooLate
 	case Running:
 		t.note(Entry{Kind: EntryCancelRequested, Reason: in.Reason, Detail: in.Detail})
-		// A running saga always has a step in flight. As with a deadline, it may have been done or not.
-		k := t.s.active()
-		t.endDo(k, StepDoing)
-		t.compensate(k, in.Reason, in.Detail)
+		t.giveUp(in.Reason, in.Detail)
 	}
 	return nil // otherwise everything is being undone, or has been, already
+}
+
+// giveUp turns a running saga round. It always has a step in flight, which as with a deadline may have been done or not.
+func (t *turn) giveUp(reason, detail string) {
+	k := t.s.active()
+	t.endDo(k, StepDoing)
+	t.compensate(k, reason, detail)
 }
 
 // do begins step k, or completes the saga when there are no more.
@@ -166,9 +169,14 @@ func (t *turn) do(k int) {
 		t.finish(Completed)
 		return
 	}
+	t.s.Steps[k].Status, t.s.Steps[k].StartedAt = StepDoing, t.at
+	t.sendDo(k)
+}
+
+func (t *turn) sendDo(k int) {
 	step := &t.s.Steps[k]
-	step.Status, step.StartedAt, step.Deadline = StepDoing, t.at, t.at.Add(t.def.Steps[k].Deadline)
 	step.Attempts++
+	step.Deadline = t.at.Add(t.def.Steps[k].Deadline)
 	t.send(Command{Step: step.Name, Kind: Do, Attempt: step.Attempts})
 }
 
@@ -196,15 +204,24 @@ func (t *turn) undo(k int) {
 		t.finish(Compensated)
 		return
 	}
-	t.s.Steps[k].Status, t.s.Steps[k].UndoStartedAt = StepUndoing, t.at
+	step := &t.s.Steps[k]
+	step.Status, step.UndoStartedAt, step.Retried = StepUndoing, t.at, 0
 	t.sendUndo(k)
 }
 
 func (t *turn) sendUndo(k int) {
 	step := &t.s.Steps[k]
 	step.UndoAttempts++
-	step.Deadline = t.at.Add(t.def.Steps[k].undoWait(step.UndoAttempts))
+	step.Deadline = t.at.Add(t.def.Steps[k].undoWait(step.undoTries()))
 	t.send(Command{Step: step.Name, Kind: Undo, Attempt: step.UndoAttempts, Reason: t.s.Reason})
+}
+
+// resume takes a saga whose compensation had failed back to compensating, at step k.
+func (t *turn) resume(k int) {
+	if t.s.Status == CompensationFailed {
+		t.s.Status, t.s.Trouble = Compensating, ""
+		t.note(Entry{Kind: EntryCompensationResumed, Step: t.s.Steps[k].Name})
+	}
 }
 
 func (t *turn) finish(status Status) {
@@ -219,7 +236,7 @@ func (t *turn) send(c Command) {
 
 // note adds to the journal. Every change of a state comes with one.
 func (t *turn) note(e Entry) {
-	e.At, e.Reason, e.Detail, e.MessageID = t.at, clip(e.Reason), clip(e.Detail), clip(e.MessageID)
+	e.At, e.Reason, e.Detail, e.MessageID, e.Actor = t.at, clip(e.Reason), clip(e.Detail), clip(e.MessageID), clip(e.Actor)
 	t.s.UpdatedAt = t.at
 	t.s.Journal = append(t.s.Journal, e)
 	if len(t.s.Journal) > MaxJournal {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Input is something that happened to a saga: Start, Reply, DeadlinePassed or Cancel, and nothing else.
+// Input is something that happened to a saga: Start, Reply, DeadlinePassed, Cancel or Intervention, and nothing else.
 // At is when the caller took it up, by the caller's clock; deadlines are counted from it.
 type Input interface{ when() time.Time }
 
@@ -69,7 +69,7 @@ const (
 type Command struct {
 	Step string
 	Kind CommandKind
-	// Attempt counts from 1. Do is sent once; Undo again for as long as no answer comes.
+	// Attempt counts from 1. Do is sent once, and again when an operator retries; Undo for as long as no answer comes.
 	Attempt int
 	// Reason is why the saga is being compensated; empty with Do.
 	Reason string

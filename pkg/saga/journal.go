@@ -28,6 +28,7 @@ const (
 	EntryCompensationStarted EntryKind = "compensation_started"
 	EntryCompensationFailed  EntryKind = "compensation_failed"
 	EntryCompensationResumed EntryKind = "compensation_resumed"
+	EntryOperator            EntryKind = "operator" // an Intervention that was followed
 	EntryFinished            EntryKind = "finished"
 )
 
@@ -43,12 +44,19 @@ type Entry struct {
 	Reason    string      `json:"reason,omitempty"`
 	Detail    string      `json:"detail,omitempty"`
 	MessageID string      `json:"message_id,omitempty"`
+	// Of an Intervention: what was asked, by whom, and of which version of the saga.
+	Verb    Verb   `json:"verb,omitempty"`
+	Actor   string `json:"actor,omitempty"`
+	Version int64  `json:"version,omitempty"`
 }
 
 // String is the entry for people, without its time: "reply second: failed (declined, no money)".
 func (e Entry) String() string {
 	var b strings.Builder
 	b.WriteString(strings.ReplaceAll(string(e.Kind), "_", " "))
+	if e.Verb != "" {
+		fmt.Fprintf(&b, " %s", e.Verb)
+	}
 	if e.Command != "" {
 		fmt.Fprintf(&b, " %s", e.Command)
 	}
@@ -69,6 +77,9 @@ func (e Entry) String() string {
 		fmt.Fprintf(&b, " (%s, %s)", e.Reason, e.Detail)
 	case e.Reason != "" || e.Detail != "":
 		fmt.Fprintf(&b, " (%s%s)", e.Reason, e.Detail)
+	}
+	if e.Actor != "" {
+		fmt.Fprintf(&b, " by %s", e.Actor)
 	}
 	return b.String()
 }

@@ -22,9 +22,20 @@ func threeSteps(t testing.TB) *saga.Definition {
 	return def
 }
 
+// fourSteps is the second version of threeSteps.
+func fourSteps(t testing.TB) *saga.Definition {
+	t.Helper()
+	def, err := saga.NewDefinition("three", 2, append([]saga.Step{
+		{Name: "check", Deadline: 30 * time.Second, UndoDeadline: 10 * time.Second, MaxUndoAttempts: 3},
+	}, threeSteps(t).Steps...)...)
+	require.NoError(t, err)
+	return def
+}
+
+// TestGolden plays the histories of both versions: the first one's are what they were before there was a second.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	sagatest.Golden(t, "testdata", threeSteps(t))
+	sagatest.Golden(t, "testdata", threeSteps(t), fourSteps(t))
 }
 
 func TestProperty(t *testing.T) {

@@ -35,10 +35,15 @@ const (
 	StepUndoing StepStatus = "undoing" // Undo was sent, the answer is awaited
 	StepUndone  StepStatus = "undone"  // its effect is gone, or never was
 	StepSkipped StepStatus = "skipped" // its turn will not come
+	// StepUndoSkipped: an operator had its undoing skipped, and its effect may still be there.
+	StepUndoSkipped StepStatus = "undo_skipped"
 )
 
-// ReasonTimedOut is the Reason of a saga that is compensated because a step did not answer in time.
-const ReasonTimedOut = "timed_out"
+// Reasons of a saga that is compensated, beside those of its participants and of who cancels.
+const (
+	ReasonTimedOut            = "timed_out"             // a step did not answer in time
+	ReasonCancelledByOperator = "cancelled_by_operator" // VerbCompensate
+)
 
 // State is all that is known of a saga. Times are UTC, in whole microseconds (what PostgreSQL keeps).
 type State struct {
@@ -71,6 +76,8 @@ type StepState struct {
 	Status       StepStatus `json:"status"`
 	Attempts     int        `json:"attempts,omitempty"`      // Do commands sent
 	UndoAttempts int        `json:"undo_attempts,omitempty"` // Undo commands sent
+	// Retried is the attempt of the command awaited that an operator's last retry sent; 0 if none did.
+	Retried int `json:"retried,omitempty"`
 	// Outcome is the answer to Do: done, failed, or empty while there is none. It stays empty when the saga went on
 	// without one, and then EndedAt is when it stopped waiting.
 	Outcome Outcome `json:"outcome,omitempty"`
@@ -124,6 +131,9 @@ func (s State) Due(now time.Time) (DeadlinePassed, bool) {
 	}
 	return DeadlinePassed{At: now, Step: step.Name}, true
 }
+
+// undoTries counts the Undo commands since the first, or since an operator had it tried anew.
+func (st StepState) undoTries() int { return st.UndoAttempts - max(0, st.Retried-1) }
 
 func (s State) clone() State {
 	s.Steps = slices.Clone(s.Steps)

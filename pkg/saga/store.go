@@ -76,11 +76,9 @@ func (st *Store) Apply(ctx context.Context, tx *database.Tx, id string, in Input
 	if err != nil {
 		return State{}, nil, err
 	}
-	def := st.defs[plan{before.Definition, before.DefinitionVersion}]
-	if def == nil {
-		// A newer replica began it, or this build forgot a plan that sagas still run under: that is no fault of the input,
-		// which must wait for a process that knows.
-		return before, nil, fault.Unavailablef("saga %s: this process does not know %s version %d", id, before.Definition, before.DefinitionVersion)
+	def, err := st.definition(before)
+	if err != nil {
+		return before, nil, err
 	}
 	after, commands, err := Decide(def, before, in)
 	if err != nil || !after.changedSince(before) {
@@ -91,6 +89,26 @@ func (st *Store) Apply(ctx context.Context, tx *database.Tx, id string, in Input
 	}
 	tx.AfterCommit(func() { st.metrics.observe(before, after, in) })
 	return after, commands, nil
+}
+
+// definition is the one that a saga was started with.
+func (st *Store) definition(s State) (*Definition, error) {
+	def := st.defs[plan{s.Definition, s.DefinitionVersion}]
+	if def == nil {
+		// A newer replica began it, or this build forgot a plan that sagas still run under: that is no fault of the input,
+		// which must wait for a process that knows.
+		return nil, fault.Unavailablef("saga %s: this process does not know %s version %d", s.ID, s.Definition, s.DefinitionVersion)
+	}
+	return def, nil
+}
+
+// Offers are what an operator may do with a saga as it stands; see Offer.
+func (st *Store) Offers(s State, at time.Time) ([]Offer, error) {
+	def, err := st.definition(s)
+	if err != nil {
+		return nil, err
+	}
+	return offers(def, s, at), nil
 }
 
 // changedSince holds because every change is journaled.
@@ -121,19 +139,23 @@ var sagas = &database.Table[row]{
 		database.TimeOrNull("next_deadline", func(r row) time.Time { return r.NextDeadline() }),
 		database.Time("created_at", func(r row) time.Time { return r.StartedAt }).Fixed(),
 		database.Time("updated_at", func(r row) time.Time { return r.UpdatedAt }),
+		database.Text("reason", func(r row) string { return r.Reason }),
 	},
 	Scan: func(columns database.Scanner) (row, error) {
 		var (
 			r       row
 			id      string
 			version int64
+			status  Status
+			created time.Time
 			skip    any
 		)
-		if err := columns.Scan(&id, &skip, &skip, &version, &skip, &skip, &r.text, &skip, &skip, &skip); err != nil {
+		if err := columns.Scan(&id, &skip, &skip, &version, &status, &skip, &r.text, &skip, &created, &skip, &skip); err != nil {
 			return r, err
 		}
 		if err := json.Unmarshal([]byte(r.text), &r.State); err != nil {
 			r.err = fault.Permanentf("read saga %s: %w", id, err) // no other's business
+			r.State = State{Status: status, StartedAt: created.UTC()}
 		}
 		r.ID, r.Version = id, version
 		return r, nil

@@ -3,8 +3,8 @@ package saga_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -13,20 +13,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/database/databasetest"
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/saga"
 	"github.com/orderflow/orderflow/pkg/saga/sagatest"
 )
 
-// on runs a test on a fresh database with the table.
+// on runs a test on a fresh database of each kind, with the table.
 func on(t *testing.T, test func(t *testing.T, db *database.DB)) {
 	t.Helper()
 	t.Parallel()
-	db, err := database.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "saga.db"))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	require.NoError(t, db.Migrate(t.Context(), "saga", saga.Migrations))
-	test(t, db)
+	databasetest.Each(t, func(t *testing.T, url string) {
+		test(t, databasetest.Open(t, url, map[string]fs.FS{"saga": saga.Migrations}))
+	})
 }
 
 func newStore(t *testing.T, defs ...*saga.Definition) (*saga.Store, *prometheus.Registry) {
@@ -170,7 +169,7 @@ func TestTimersFireOnceAndAFailureHoldsUpNoOther(t *testing.T) {
 		logs := &countLogs{}
 		var mu sync.Mutex
 		undone, attempts := map[string]int{}, 0
-		fire := func(ctx context.Context, id string) error {
+		fire := func(ctx context.Context, id string, _ time.Time) error {
 			if id == "a" || id == "b" { // more of them than a batch holds
 				mu.Lock()
 				attempts++
@@ -218,7 +217,7 @@ func TestTimersSurviveADatabaseThatIsGone(t *testing.T) {
 		calls := make(chan string, 100)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		timers := saga.NewTimers(db, func(_ context.Context, id string) error {
+		timers := saga.NewTimers(db, func(_ context.Context, id string, _ time.Time) error {
 			select {
 			case calls <- id:
 			default:

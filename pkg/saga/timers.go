@@ -15,12 +15,16 @@ type TimersConfig struct {
 	Batch    int           // sagas read at a time, default 100
 	Now      func() time.Time
 	Logger   *slog.Logger
+	// Settled, if set, is asked before each round up to when deadlines count: an instant not after now, such that whatever
+	// was under way then, commands and answers, has been handled or is not moving. The zero time means none. So a deadline
+	// does not pass because somebody was behind; see the package's documentation.
+	Settled func(ctx context.Context, now time.Time) (time.Time, error)
 }
 
 // Timers finds sagas whose deadline has passed and hands each to a callback. Every replica may run its own.
 type Timers struct {
 	db   *database.DB
-	fire func(ctx context.Context, id string) error
+	fire func(ctx context.Context, id string, at time.Time) error
 	cfg  TimersConfig
 	// failing are the sagas whose callback failed in the last round, so that each is logged once and not every round.
 	failing map[string]bool
@@ -29,9 +33,9 @@ type Timers struct {
 // maxFailing bounds Timers.failing; beyond it a saga may be logged again.
 const maxFailing = 1000
 
-// NewTimers returns timers on db's sagas. fire must load the saga under lock and decide again (Store.Apply with
-// DeadlinePassed, or State.Due): it is also called when another replica was quicker.
-func NewTimers(db *database.DB, fire func(ctx context.Context, id string) error, cfg TimersConfig) *Timers {
+// NewTimers returns timers on db's sagas. fire must load the saga under lock and decide again with at, the instant up to
+// which deadlines count (State.Due): it is also called when another replica was quicker.
+func NewTimers(db *database.DB, fire func(ctx context.Context, id string, at time.Time) error, cfg TimersConfig) *Timers {
 	if cfg.Interval <= 0 {
 		cfg.Interval = time.Second
 	}
@@ -72,10 +76,17 @@ func (t *Timers) Run(ctx context.Context) error {
 // round hands over every saga that is due now, once. It goes through them by their place in the order of deadlines,
 // so those that fail hold up no others. Only when the infrastructure is gone does it stop early, with the cause.
 func (t *Timers) round(ctx context.Context) error {
-	now, failing := t.cfg.Now(), map[string]bool{}
+	at := t.cfg.Now()
+	if t.cfg.Settled != nil {
+		var err error
+		if at, err = t.cfg.Settled(ctx, at); err != nil || at.IsZero() {
+			return err
+		}
+	}
+	failing := map[string]bool{}
 	defer func() { t.failing = failing }()
 	for after := (DueSaga{}); ; {
-		due, err := Due(ctx, t.db, now, after, t.cfg.Batch)
+		due, err := Due(ctx, t.db, at, after, t.cfg.Batch)
 		if err != nil {
 			return err
 		}
@@ -83,7 +94,7 @@ func (t *Timers) round(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			err := t.fire(ctx, d.ID)
+			err := t.fire(ctx, d.ID, at)
 			if fault.KindOf(err) == fault.Unavailable {
 				return err
 			}

@@ -29,6 +29,7 @@ type Config struct {
 	app.Config
 	StepDeadline time.Duration `env:"SAGA_STEP_DEADLINE" envDefault:"30s" desc:"how long a participant may take before its order is cancelled, 100ms to 24h"`
 	UndoDeadline time.Duration `env:"SAGA_UNDO_DEADLINE" envDefault:"10s" desc:"how long it may take to undo before it is asked again, then doubled, 100ms to 24h"`
+	UndoAttempts int           `env:"SAGA_UNDO_ATTEMPTS" envDefault:"10" desc:"how often it is asked to undo before an operator must look, 1 to 20"`
 	TimerPoll    time.Duration `env:"SAGA_TIMER_POLL" envDefault:"250ms" desc:"how often deadlines are looked for, 10ms to 1m"`
 }
 
@@ -42,6 +43,9 @@ func (c Config) Validate() []error {
 	}
 	within("SAGA_STEP_DEADLINE", c.StepDeadline, 100*time.Millisecond, 24*time.Hour)
 	within("SAGA_UNDO_DEADLINE", c.UndoDeadline, 100*time.Millisecond, 24*time.Hour)
+	if c.UndoAttempts < 1 || c.UndoAttempts > saga.MaxUndoAttempts {
+		errs = append(errs, fmt.Errorf("SAGA_UNDO_ATTEMPTS is %d, must be from 1 to %d", c.UndoAttempts, saga.MaxUndoAttempts))
+	}
 	within("SAGA_TIMER_POLL", c.TimerPoll, 10*time.Millisecond, time.Minute)
 	if c.ReplayGroup != "" {
 		errs = append(errs, errors.New("REPLAY_GROUP is set, must be empty for the order service: orders begin with a request and not with a message, so no history makes them anew"))
@@ -59,7 +63,7 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	if err != nil {
 		return err
 	}
-	plan, plans, err := fulfilment.Plans(fulfilment.Deadlines{Do: cfg.StepDeadline, Undo: cfg.UndoDeadline})
+	plan, plans, err := fulfilment.Plans(fulfilment.Limits{Do: cfg.StepDeadline, Undo: cfg.UndoDeadline, UndoAttempts: cfg.UndoAttempts})
 	if err != nil {
 		return err
 	}
@@ -69,10 +73,17 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	}
 	f := fulfilment.New(plan, sagas, rt.Logger)
 	f.Listen(a.Consumer)
-	timers := saga.NewTimers(a.DB, func(ctx context.Context, id string) error {
-		return a.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error { return f.Deadline(ctx, tx, id) })
-	}, saga.TimersConfig{Interval: cfg.TimerPoll, Now: a.Events.Now, Logger: rt.Logger})
+	// Who handles nothing for a step's deadline is silent, and not behind. A second is often enough for deadlines of many.
+	every := min(time.Second, max(20*time.Millisecond, min(cfg.StepDeadline, cfg.UndoDeadline)/10))
+	settled, err := a.Settled(fulfilment.Participants(), cfg.StepDeadline, every)
+	if err != nil {
+		return err
+	}
+	timers := saga.NewTimers(a.DB, func(ctx context.Context, id string, at time.Time) error {
+		return a.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error { return f.Deadline(ctx, tx, id, at) })
+	}, saga.TimersConfig{Interval: cfg.TimerPoll, Now: a.Events.Now, Logger: rt.Logger, Settled: settled})
 	rt.Go("saga deadlines", timers.Run)
+	rt.Every("failed compensations", cfg.LagInterval, func(ctx context.Context) error { return sagas.Observe(ctx, a.DB) })
 
 	server := &rest.Server{App: a, Fulfilment: f, Sagas: sagas, Catalogue: store.NewCatalogue(a.DB)}
 	err = a.Mount(orderapi.GetSpec, func(r chi.Router) {

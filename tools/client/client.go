@@ -90,12 +90,17 @@ type Refused struct {
 	Status int
 	// Title and Detail are the problem's, if the answer was one.
 	Title, Detail string
+	// Mistakes are the fields that the problem names, each with what is allowed there.
+	Mistakes []string
 }
 
 func (r *Refused) Error() string {
 	text := fmt.Sprintf("%s: %d %s", r.What, r.Status, r.Title)
 	if r.Detail != "" {
 		text += ": " + r.Detail
+	}
+	for _, mistake := range r.Mistakes {
+		text += "; " + mistake
 	}
 	return text
 }
@@ -114,7 +119,7 @@ func answered[T any](what string, want *T, response *http.Response, body []byte)
 	if json.Unmarshal(body, &problem) == nil && problem.Title != "" {
 		r.Title, r.Detail = problem.Title, problem.Detail
 		for _, e := range problem.Errors {
-			r.Detail += fmt.Sprintf("; %s %s %s", e.In, e.Path, e.Detail)
+			r.Mistakes = append(r.Mistakes, fmt.Sprintf("%s %s %s", e.In, e.Path, e.Detail))
 		}
 	}
 	return none, r

@@ -71,6 +71,24 @@ func (e OrderState) Valid() bool {
 	}
 }
 
+// Defines values for SagaCommandKind.
+const (
+	SagaCommandKindDo   SagaCommandKind = "do"
+	SagaCommandKindUndo SagaCommandKind = "undo"
+)
+
+// Valid indicates whether the value is a known member of the SagaCommandKind enum.
+func (e SagaCommandKind) Valid() bool {
+	switch e {
+	case SagaCommandKindDo:
+		return true
+	case SagaCommandKindUndo:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SagaStatus.
 const (
 	SagaStatusCompensated        SagaStatus = "compensated"
@@ -92,6 +110,27 @@ func (e SagaStatus) Valid() bool {
 	case SagaStatusCompleted:
 		return true
 	case SagaStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SagaVerbVerb.
+const (
+	SagaVerbVerbCompensate SagaVerbVerb = "compensate"
+	SagaVerbVerbRetry      SagaVerbVerb = "retry"
+	SagaVerbVerbSkip       SagaVerbVerb = "skip"
+)
+
+// Valid indicates whether the value is a known member of the SagaVerbVerb enum.
+func (e SagaVerbVerb) Valid() bool {
+	switch e {
+	case SagaVerbVerbCompensate:
+		return true
+	case SagaVerbVerbRetry:
+		return true
+	case SagaVerbVerbSkip:
 		return true
 	default:
 		return false
@@ -186,7 +225,7 @@ type CustomerID = string
 //
 // Example: {"code":"out_of_stock","detail":"MUG-BLUE: 3 asked for, 1 available"}
 type Failure struct {
-	// Code For programs, an open vocabulary: out_of_stock, payment_declined, shipping_refused, cancelled_by_customer, timed_out, and others later.
+	// Code For programs, an open vocabulary: out_of_stock, payment_declined, shipping_refused, cancelled_by_customer, cancelled_by_operator, timed_out, and others later.
 	Code string `json:"code"`
 
 	// Detail For people.
@@ -389,8 +428,142 @@ type ProductList struct {
 // Example: 2
 type Quantity = int
 
+// Saga A saga as it stands.
+type Saga struct {
+	// Definition The plan that it was begun under.
+	Definition string `json:"definition"`
+
+	// DefinitionVersion That plan's version, which it ends under.
+	DefinitionVersion int `json:"definition_version"`
+
+	// EndedAt An instant, RFC 3339, in UTC.
+	//
+	// Example: 2026-11-21T10:15:30.123456Z
+	EndedAt *Time `json:"ended_at,omitempty"`
+
+	// Failure Why something did not go through.
+	//
+	// Example: {"code":"out_of_stock","detail":"MUG-BLUE: 3 asked for, 1 available"}
+	Failure *Failure `json:"failure,omitempty"`
+
+	// SagaID An identifier.
+	//
+	// Example: 0192d6f0-7c1e-7d5a-9f4b-3b9a4f7f2c11
+	SagaID ID `json:"saga_id"`
+
+	// StartedAt An instant, RFC 3339, in UTC.
+	//
+	// Example: 2026-11-21T10:15:30.123456Z
+	StartedAt Time `json:"started_at"`
+
+	// State running: forward. compensating: undoing. completed and compensated: ended either way. compensation_failed: an undo has not been answered however often it was asked for, and an operator has to look.
+	State SagaStatus `json:"state"`
+
+	// Trouble Why it is compensation_failed, or cannot be read.
+	Trouble *string `json:"trouble,omitempty"`
+
+	// UpdatedAt An instant, RFC 3339, in UTC.
+	//
+	// Example: 2026-11-21T10:15:30.123456Z
+	UpdatedAt Time `json:"updated_at"`
+
+	// Version Counted from 1, one more with every change; its ETag.
+	Version int64 `json:"version"`
+
+	// WaitsFor The answer that a saga waits for.
+	WaitsFor *SagaWait `json:"waits_for,omitempty"`
+}
+
+// SagaCommand A command and its step; at: when it was answered, once it was.
+type SagaCommand struct {
+	// At An instant, RFC 3339, in UTC.
+	//
+	// Example: 2026-11-21T10:15:30.123456Z
+	At *Time `json:"at,omitempty"`
+
+	// Command What a participant is asked.
+	Command SagaCommandKind `json:"command"`
+
+	// Step The step.
+	Step string `json:"step"`
+}
+
+// SagaCommandKind What a participant is asked.
+type SagaCommandKind string
+
+// SagaDetail A saga with all that is known of it.
+type SagaDetail struct {
+	// Done What participants have done and undone, in the order in which they answered.
+	Done []SagaCommand `json:"done"`
+
+	// Entries The saga's journal.
+	Entries []TimelineEntry `json:"entries"`
+
+	// Left What is still to be done, or to be undone, as things stand, in that order; the first is awaited.
+	Left []SagaCommand `json:"left"`
+
+	// May What an operator may do now.
+	May []SagaVerb `json:"may"`
+
+	// Saga A saga as it stands.
+	Saga Saga `json:"saga"`
+
+	// Steps In the order in which they are done.
+	Steps []TimelineStep `json:"steps"`
+}
+
+// SagaPage Sagas, the oldest first.
+type SagaPage struct {
+	Items []Saga `json:"items"`
+
+	// NextCursor Cursor of the next page, the same as in the Link header; absent on the last page.
+	//
+	// Example: djE6MTcwMDAw
+	NextCursor *NextCursor `json:"next_cursor,omitempty"`
+}
+
 // SagaStatus running: forward. compensating: undoing. completed and compensated: ended either way. compensation_failed: an undo has not been answered however often it was asked for, and an operator has to look.
 type SagaStatus string
+
+// SagaVerb Something that an operator may do now, and what would come of it.
+type SagaVerb struct {
+	// Sends The commands that would go out at once.
+	Sends []SagaCommand `json:"sends"`
+
+	// State running: forward. compensating: undoing. completed and compensated: ended either way. compensation_failed: an undo has not been answered however often it was asked for, and an operator has to look.
+	State SagaStatus `json:"state"`
+
+	// Step The step that it is about.
+	Step *string `json:"step,omitempty"`
+
+	// Verb Its name.
+	Verb SagaVerbVerb `json:"verb"`
+}
+
+// SagaVerbVerb Its name.
+type SagaVerbVerb string
+
+// SagaWait The answer that a saga waits for.
+type SagaWait struct {
+	// Attempt How often it has been asked for.
+	Attempt int `json:"attempt"`
+
+	// Command What a participant is asked.
+	Command SagaCommandKind `json:"command"`
+
+	// Since An instant, RFC 3339, in UTC.
+	//
+	// Example: 2026-11-21T10:15:30.123456Z
+	Since Time `json:"since"`
+
+	// Step Whose answer it is.
+	Step string `json:"step"`
+
+	// Until An instant, RFC 3339, in UTC.
+	//
+	// Example: 2026-11-21T10:15:30.123456Z
+	Until *Time `json:"until,omitempty"`
+}
 
 // SKU A product's stock keeping unit.
 //
@@ -449,6 +622,9 @@ type TimelineEntry struct {
 	// Example: 2026-11-21T10:15:30.123456Z
 	At Time `json:"at"`
 
+	// Cause What it came of, for people: a message, a deadline, a request or an operator.
+	Cause *string `json:"cause,omitempty"`
+
 	// Kind What kind of thing, an open vocabulary.
 	Kind string `json:"kind"`
 
@@ -501,6 +677,9 @@ type TimelineStep struct {
 	// Example: 2026-11-21T10:15:30.123456Z
 	UndoEndedAt *Time `json:"undo_ended_at,omitempty"`
 
+	// UndoSkipped Its status is skipped because an operator had its undoing skipped: its effect may still be there.
+	UndoSkipped *bool `json:"undo_skipped,omitempty"`
+
 	// UndoStartedAt An instant, RFC 3339, in UTC.
 	//
 	// Example: 2026-11-21T10:15:30.123456Z
@@ -523,6 +702,14 @@ type Limit = int
 //
 // Example: 0192d6f0-7c1e-7d5a-9f4b-3b9a4f7f2c11
 type OrderID = ID
+
+// SagaID An identifier.
+//
+// Example: 0192d6f0-7c1e-7d5a-9f4b-3b9a4f7f2c11
+type SagaID = ID
+
+// SagaVersion defines model for SagaVersion.
+type SagaVersion = string
 
 // BadRequest What went wrong (RFC 9457).
 //
@@ -554,6 +741,11 @@ type NotFound = Problem
 // Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
 type PreconditionFailed = Problem
 
+// PreconditionRequired What went wrong (RFC 9457).
+//
+// Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
+type PreconditionRequired = Problem
+
 // Unavailable What went wrong (RFC 9457).
 //
 // Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
@@ -568,6 +760,96 @@ type UnprocessableContent = Problem
 //
 // Example: {"detail":"The request breaks the contract.","errors":[{"detail":"must be at most 1000","in":"body","path":"/lines/0/quantity"}],"status":400,"title":"Bad Request","type":"about:blank"}
 type UnsupportedMediaType = Problem
+
+// By defines model for By.
+type By struct {
+	// Actor Who asks.
+	Actor string `json:"actor"`
+
+	// Reason Why; it is written down in the saga's journal.
+	Reason string `json:"reason"`
+}
+
+// SkipBy defines model for SkipBy.
+type SkipBy struct {
+	// Actor Who asks.
+	Actor string `json:"actor"`
+
+	// Reason Why; it is written down in the saga's journal.
+	Reason string `json:"reason"`
+
+	// Step The step that is being undone.
+	Step string `json:"step"`
+}
+
+// ListSagasParams defines parameters for ListSagas.
+type ListSagasParams struct {
+	// State Only those in one of these states; all without it.
+	State *[]SagaStatus `form:"state,omitempty" json:"state,omitempty"`
+
+	// Step Only those that wait for the answer of this step.
+	Step *string `form:"step,omitempty" json:"step,omitempty"`
+
+	// Error Only those that went wrong for this reason, a failure's code.
+	Error *string `form:"error,omitempty" json:"error,omitempty"`
+
+	// StartedBefore Only those that began by then.
+	StartedBefore *Time `form:"started_before,omitempty" json:"started_before,omitempty"`
+
+	// Limit How many items a page has at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor Where the page starts; taken from the page before and not to be made up.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CompensateSagaJSONBody defines parameters for CompensateSaga.
+type CompensateSagaJSONBody struct {
+	// Actor Who asks.
+	Actor string `json:"actor"`
+
+	// Reason Why; it is written down in the saga's journal.
+	Reason string `json:"reason"`
+}
+
+// CompensateSagaParams defines parameters for CompensateSaga.
+type CompensateSagaParams struct {
+	// IfMatch The saga's ETag, one, as it was shown: the request is refused with 412 when the saga has changed since, and with 428 without it.
+	IfMatch *SagaVersion `json:"If-Match,omitempty"`
+}
+
+// RetrySagaJSONBody defines parameters for RetrySaga.
+type RetrySagaJSONBody struct {
+	// Actor Who asks.
+	Actor string `json:"actor"`
+
+	// Reason Why; it is written down in the saga's journal.
+	Reason string `json:"reason"`
+}
+
+// RetrySagaParams defines parameters for RetrySaga.
+type RetrySagaParams struct {
+	// IfMatch The saga's ETag, one, as it was shown: the request is refused with 412 when the saga has changed since, and with 428 without it.
+	IfMatch *SagaVersion `json:"If-Match,omitempty"`
+}
+
+// SkipSagaStepJSONBody defines parameters for SkipSagaStep.
+type SkipSagaStepJSONBody struct {
+	// Actor Who asks.
+	Actor string `json:"actor"`
+
+	// Reason Why; it is written down in the saga's journal.
+	Reason string `json:"reason"`
+
+	// Step The step that is being undone.
+	Step string `json:"step"`
+}
+
+// SkipSagaStepParams defines parameters for SkipSagaStep.
+type SkipSagaStepParams struct {
+	// IfMatch The saga's ETag, one, as it was shown: the request is refused with 412 when the saga has changed since, and with 428 without it.
+	IfMatch *SagaVersion `json:"If-Match,omitempty"`
+}
 
 // ListOrdersParams defines parameters for ListOrders.
 type ListOrdersParams struct {
@@ -595,6 +877,15 @@ type CancelOrderParams struct {
 	// IfMatch The ETag that the caller has seen; the request is refused with 412 when the order has changed since. Without it any version will do.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
+
+// CompensateSagaJSONRequestBody defines body for CompensateSaga for application/json ContentType.
+type CompensateSagaJSONRequestBody CompensateSagaJSONBody
+
+// RetrySagaJSONRequestBody defines body for RetrySaga for application/json ContentType.
+type RetrySagaJSONRequestBody RetrySagaJSONBody
+
+// SkipSagaStepJSONRequestBody defines body for SkipSagaStep for application/json ContentType.
+type SkipSagaStepJSONRequestBody SkipSagaStepJSONBody
 
 // CreateOrderJSONRequestBody defines body for CreateOrder for application/json ContentType.
 type CreateOrderJSONRequestBody = CreateOrderRequest
@@ -673,6 +964,74 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// ListSagas List sagas
+	//
+	// The oldest first. Not for customers.
+	//
+	// Corresponds with GET /admin/sagas (the `ListSagas` operationId).
+	ListSagas(ctx context.Context, params *ListSagasParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSaga Show a saga
+	//
+	// What has been done and what is left, since when it waits and for what, and what an operator may do now. Its id is its order's. Not for customers.
+	//
+	// Corresponds with GET /admin/sagas/{saga_id} (the `GetSaga` operationId).
+	GetSaga(ctx context.Context, sagaID SagaID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CompensateSagaWithBody Have everything undone that was done
+	//
+	// As when a customer cancels, with the reason cancelled_by_operator. A completed saga is not undone any more. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/compensate (the `CompensateSaga` operationId).
+	CompensateSagaWithBody(ctx context.Context, sagaID SagaID, params *CompensateSagaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CompensateSaga Have everything undone that was done
+	//
+	// As when a customer cancels, with the reason cancelled_by_operator. A completed saga is not undone any more. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/compensate (the `CompensateSaga` operationId).
+	CompensateSaga(ctx context.Context, sagaID SagaID, params *CompensateSagaParams, body CompensateSagaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetrySagaWithBody Send the command whose answer is awaited once more
+	//
+	// Its deadline begins anew; an undo is then tried as often as at first, also after compensation_failed. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/retry (the `RetrySaga` operationId).
+	RetrySagaWithBody(ctx context.Context, sagaID SagaID, params *RetrySagaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetrySaga Send the command whose answer is awaited once more
+	//
+	// Its deadline begins anew; an undo is then tried as often as at first, also after compensation_failed. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/retry (the `RetrySaga` operationId).
+	RetrySaga(ctx context.Context, sagaID SagaID, params *RetrySagaParams, body RetrySagaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SkipSagaStepWithBody Go on without undoing a step
+	//
+	// For a step that is being undone and whose effect somebody has seen to, or lets stand. A step that is being done cannot be skipped. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/skip (the `SkipSagaStep` operationId).
+	SkipSagaStepWithBody(ctx context.Context, sagaID SagaID, params *SkipSagaStepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SkipSagaStep Go on without undoing a step
+	//
+	// For a step that is being undone and whose effect somebody has seen to, or lets stand. A step that is being done cannot be skipped. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/skip (the `SkipSagaStep` operationId).
+	SkipSagaStep(ctx context.Context, sagaID SagaID, params *SkipSagaStepParams, body SkipSagaStepJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListOrders List orders
 	//
 	// The newest first, of one customer or of all, in one state or in any.
@@ -725,6 +1084,154 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/products (the `ListProducts` operationId).
 	ListProducts(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListSagas List sagas
+//
+// The oldest first. Not for customers.
+//
+// Corresponds with GET /admin/sagas (the `ListSagas` operationId).
+func (c *Client) ListSagas(ctx context.Context, params *ListSagasParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSagasRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSaga Show a saga
+//
+// What has been done and what is left, since when it waits and for what, and what an operator may do now. Its id is its order's. Not for customers.
+//
+// Corresponds with GET /admin/sagas/{saga_id} (the `GetSaga` operationId).
+func (c *Client) GetSaga(ctx context.Context, sagaID SagaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSagaRequest(c.Server, sagaID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CompensateSagaWithBody Have everything undone that was done
+//
+// As when a customer cancels, with the reason cancelled_by_operator. A completed saga is not undone any more. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/sagas/{saga_id}/compensate (the `CompensateSaga` operationId).
+func (c *Client) CompensateSagaWithBody(ctx context.Context, sagaID SagaID, params *CompensateSagaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCompensateSagaRequestWithBody(c.Server, sagaID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CompensateSaga Have everything undone that was done
+//
+// As when a customer cancels, with the reason cancelled_by_operator. A completed saga is not undone any more. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/sagas/{saga_id}/compensate (the `CompensateSaga` operationId).
+func (c *Client) CompensateSaga(ctx context.Context, sagaID SagaID, params *CompensateSagaParams, body CompensateSagaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCompensateSagaRequest(c.Server, sagaID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetrySagaWithBody Send the command whose answer is awaited once more
+//
+// Its deadline begins anew; an undo is then tried as often as at first, also after compensation_failed. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/sagas/{saga_id}/retry (the `RetrySaga` operationId).
+func (c *Client) RetrySagaWithBody(ctx context.Context, sagaID SagaID, params *RetrySagaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetrySagaRequestWithBody(c.Server, sagaID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetrySaga Send the command whose answer is awaited once more
+//
+// Its deadline begins anew; an undo is then tried as often as at first, also after compensation_failed. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/sagas/{saga_id}/retry (the `RetrySaga` operationId).
+func (c *Client) RetrySaga(ctx context.Context, sagaID SagaID, params *RetrySagaParams, body RetrySagaJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetrySagaRequest(c.Server, sagaID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SkipSagaStepWithBody Go on without undoing a step
+//
+// For a step that is being undone and whose effect somebody has seen to, or lets stand. A step that is being done cannot be skipped. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/sagas/{saga_id}/skip (the `SkipSagaStep` operationId).
+func (c *Client) SkipSagaStepWithBody(ctx context.Context, sagaID SagaID, params *SkipSagaStepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSkipSagaStepRequestWithBody(c.Server, sagaID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SkipSagaStep Go on without undoing a step
+//
+// For a step that is being undone and whose effect somebody has seen to, or lets stand. A step that is being done cannot be skipped. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/sagas/{saga_id}/skip (the `SkipSagaStep` operationId).
+func (c *Client) SkipSagaStep(ctx context.Context, sagaID SagaID, params *SkipSagaStepParams, body SkipSagaStepJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSkipSagaStepRequest(c.Server, sagaID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // ListOrders List orders
@@ -848,6 +1355,340 @@ func (c *Client) ListProducts(ctx context.Context, reqEditors ...RequestEditorFn
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewListSagasRequest constructs an http.Request for the ListSagas method
+func NewListSagasRequest(server string, params *ListSagasParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/sagas")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Step != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "step", *params.Step, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Error != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "error", *params.Error, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.StartedBefore != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "started_before", *params.StartedBefore, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSagaRequest constructs an http.Request for the GetSaga method
+func NewGetSagaRequest(server string, sagaID SagaID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "saga_id", sagaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/sagas/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCompensateSagaRequest calls the generic CompensateSaga builder with application/json body
+func NewCompensateSagaRequest(server string, sagaID SagaID, params *CompensateSagaParams, body CompensateSagaJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCompensateSagaRequestWithBody(server, sagaID, params, "application/json", bodyReader)
+}
+
+// NewCompensateSagaRequestWithBody constructs an http.Request for the CompensateSaga method, with any body, and a specified content type
+func NewCompensateSagaRequestWithBody(server string, sagaID SagaID, params *CompensateSagaParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "saga_id", sagaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/sagas/%s/compensate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRetrySagaRequest calls the generic RetrySaga builder with application/json body
+func NewRetrySagaRequest(server string, sagaID SagaID, params *RetrySagaParams, body RetrySagaJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRetrySagaRequestWithBody(server, sagaID, params, "application/json", bodyReader)
+}
+
+// NewRetrySagaRequestWithBody constructs an http.Request for the RetrySaga method, with any body, and a specified content type
+func NewRetrySagaRequestWithBody(server string, sagaID SagaID, params *RetrySagaParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "saga_id", sagaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/sagas/%s/retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSkipSagaStepRequest calls the generic SkipSagaStep builder with application/json body
+func NewSkipSagaStepRequest(server string, sagaID SagaID, params *SkipSagaStepParams, body SkipSagaStepJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSkipSagaStepRequestWithBody(server, sagaID, params, "application/json", bodyReader)
+}
+
+// NewSkipSagaStepRequestWithBody constructs an http.Request for the SkipSagaStep method, with any body, and a specified content type
+func NewSkipSagaStepRequestWithBody(server string, sagaID SagaID, params *SkipSagaStepParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "saga_id", sagaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/sagas/%s/skip", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
 }
 
 // NewListOrdersRequest constructs an http.Request for the ListOrders method
@@ -1181,6 +2022,78 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// ListSagasWithResponse List sagas
+	//
+	// The oldest first. Not for customers.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/sagas (the `ListSagas` operationId).
+	ListSagasWithResponse(ctx context.Context, params *ListSagasParams, reqEditors ...RequestEditorFn) (*ListSagasResponse, error)
+
+	// GetSagaWithResponse Show a saga
+	//
+	// What has been done and what is left, since when it waits and for what, and what an operator may do now. Its id is its order's. Not for customers.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/sagas/{saga_id} (the `GetSaga` operationId).
+	GetSagaWithResponse(ctx context.Context, sagaID SagaID, reqEditors ...RequestEditorFn) (*GetSagaResponse, error)
+
+	// CompensateSagaWithBodyWithResponse Have everything undone that was done
+	//
+	// As when a customer cancels, with the reason cancelled_by_operator. A completed saga is not undone any more. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/compensate (the `CompensateSaga` operationId).
+	CompensateSagaWithBodyWithResponse(ctx context.Context, sagaID SagaID, params *CompensateSagaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CompensateSagaResponse, error)
+
+	// CompensateSagaWithResponse Have everything undone that was done
+	//
+	// As when a customer cancels, with the reason cancelled_by_operator. A completed saga is not undone any more. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/compensate (the `CompensateSaga` operationId).
+	CompensateSagaWithResponse(ctx context.Context, sagaID SagaID, params *CompensateSagaParams, body CompensateSagaJSONRequestBody, reqEditors ...RequestEditorFn) (*CompensateSagaResponse, error)
+
+	// RetrySagaWithBodyWithResponse Send the command whose answer is awaited once more
+	//
+	// Its deadline begins anew; an undo is then tried as often as at first, also after compensation_failed. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/retry (the `RetrySaga` operationId).
+	RetrySagaWithBodyWithResponse(ctx context.Context, sagaID SagaID, params *RetrySagaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetrySagaResponse, error)
+
+	// RetrySagaWithResponse Send the command whose answer is awaited once more
+	//
+	// Its deadline begins anew; an undo is then tried as often as at first, also after compensation_failed. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/retry (the `RetrySaga` operationId).
+	RetrySagaWithResponse(ctx context.Context, sagaID SagaID, params *RetrySagaParams, body RetrySagaJSONRequestBody, reqEditors ...RequestEditorFn) (*RetrySagaResponse, error)
+
+	// SkipSagaStepWithBodyWithResponse Go on without undoing a step
+	//
+	// For a step that is being undone and whose effect somebody has seen to, or lets stand. A step that is being done cannot be skipped. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/skip (the `SkipSagaStep` operationId).
+	SkipSagaStepWithBodyWithResponse(ctx context.Context, sagaID SagaID, params *SkipSagaStepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SkipSagaStepResponse, error)
+
+	// SkipSagaStepWithResponse Go on without undoing a step
+	//
+	// For a step that is being undone and whose effect somebody has seen to, or lets stand. A step that is being done cannot be skipped. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/sagas/{saga_id}/skip (the `SkipSagaStep` operationId).
+	SkipSagaStepWithResponse(ctx context.Context, sagaID SagaID, params *SkipSagaStepParams, body SkipSagaStepJSONRequestBody, reqEditors ...RequestEditorFn) (*SkipSagaStepResponse, error)
+
 	// ListOrdersWithResponse List orders
 	//
 	// The newest first, of one customer or of all, in one state or in any.
@@ -1243,6 +2156,561 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/products (the `ListProducts` operationId).
 	ListProductsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListProductsResponse, error)
+}
+
+// ListSagasResponse200Headers the declared response headers of an HTTP 200 response for ListSagas
+type ListSagasResponse200Headers struct {
+	Link *string
+}
+
+// ListSagasResponse503Headers the declared response headers of an HTTP 503 response for ListSagas
+type ListSagasResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ListSagasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SagaPage
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListSagasResponse200Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListSagasResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSagasResponse) GetJSON200() *SagaPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListSagasResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ListSagasResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListSagasResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSagasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSagasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSagasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSagasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSagaResponse200Headers the declared response headers of an HTTP 200 response for GetSaga
+type GetSagaResponse200Headers struct {
+	ETag string
+}
+
+// GetSagaResponse503Headers the declared response headers of an HTTP 503 response for GetSaga
+type GetSagaResponse503Headers struct {
+	RetryAfter *int
+}
+
+type GetSagaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SagaDetail
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetSagaResponse200Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetSagaResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSagaResponse) GetJSON200() *SagaDetail {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetSagaResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r GetSagaResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetSagaResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetSagaResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSagaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSagaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSagaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSagaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CompensateSagaResponse200Headers the declared response headers of an HTTP 200 response for CompensateSaga
+type CompensateSagaResponse200Headers struct {
+	ETag string
+}
+
+// CompensateSagaResponse409Headers the declared response headers of an HTTP 409 response for CompensateSaga
+type CompensateSagaResponse409Headers struct {
+	RetryAfter *int
+}
+
+// CompensateSagaResponse503Headers the declared response headers of an HTTP 503 response for CompensateSaga
+type CompensateSagaResponse503Headers struct {
+	RetryAfter *int
+}
+
+type CompensateSagaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Saga
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationProblemJSON412 *PreconditionFailed
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *ContentTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *UnprocessableContent
+	// ApplicationProblemJSON428 the response for an HTTP 428 `application/problem+json` response
+	ApplicationProblemJSON428 *PreconditionRequired
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CompensateSagaResponse200Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *CompensateSagaResponse409Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CompensateSagaResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CompensateSagaResponse) GetJSON200() *Saga {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON412() *PreconditionFailed {
+	return r.ApplicationProblemJSON412
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON413() *ContentTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON422() *UnprocessableContent {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON428 returns the response for an HTTP 428 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON428() *PreconditionRequired {
+	return r.ApplicationProblemJSON428
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r CompensateSagaResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CompensateSagaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CompensateSagaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CompensateSagaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CompensateSagaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RetrySagaResponse200Headers the declared response headers of an HTTP 200 response for RetrySaga
+type RetrySagaResponse200Headers struct {
+	ETag string
+}
+
+// RetrySagaResponse409Headers the declared response headers of an HTTP 409 response for RetrySaga
+type RetrySagaResponse409Headers struct {
+	RetryAfter *int
+}
+
+// RetrySagaResponse503Headers the declared response headers of an HTTP 503 response for RetrySaga
+type RetrySagaResponse503Headers struct {
+	RetryAfter *int
+}
+
+type RetrySagaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Saga
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationProblemJSON412 *PreconditionFailed
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *ContentTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *UnprocessableContent
+	// ApplicationProblemJSON428 the response for an HTTP 428 `application/problem+json` response
+	ApplicationProblemJSON428 *PreconditionRequired
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RetrySagaResponse200Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *RetrySagaResponse409Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RetrySagaResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RetrySagaResponse) GetJSON200() *Saga {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON412() *PreconditionFailed {
+	return r.ApplicationProblemJSON412
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON413() *ContentTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON422() *UnprocessableContent {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON428 returns the response for an HTTP 428 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON428() *PreconditionRequired {
+	return r.ApplicationProblemJSON428
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r RetrySagaResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RetrySagaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetrySagaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetrySagaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetrySagaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SkipSagaStepResponse200Headers the declared response headers of an HTTP 200 response for SkipSagaStep
+type SkipSagaStepResponse200Headers struct {
+	ETag string
+}
+
+// SkipSagaStepResponse409Headers the declared response headers of an HTTP 409 response for SkipSagaStep
+type SkipSagaStepResponse409Headers struct {
+	RetryAfter *int
+}
+
+// SkipSagaStepResponse503Headers the declared response headers of an HTTP 503 response for SkipSagaStep
+type SkipSagaStepResponse503Headers struct {
+	RetryAfter *int
+}
+
+type SkipSagaStepResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Saga
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationProblemJSON412 *PreconditionFailed
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *ContentTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *UnprocessableContent
+	// ApplicationProblemJSON428 the response for an HTTP 428 `application/problem+json` response
+	ApplicationProblemJSON428 *PreconditionRequired
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SkipSagaStepResponse200Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *SkipSagaStepResponse409Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SkipSagaStepResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SkipSagaStepResponse) GetJSON200() *Saga {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON412() *PreconditionFailed {
+	return r.ApplicationProblemJSON412
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON413() *ContentTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON422() *UnprocessableContent {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON428 returns the response for an HTTP 428 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON428() *PreconditionRequired {
+	return r.ApplicationProblemJSON428
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SkipSagaStepResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SkipSagaStepResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SkipSagaStepResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SkipSagaStepResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SkipSagaStepResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 // ListOrdersResponse200Headers the declared response headers of an HTTP 200 response for ListOrders
@@ -1724,6 +3192,126 @@ func (r ListProductsResponse) ContentType() string {
 	return ""
 }
 
+// ListSagasWithResponse List sagas
+//
+// The oldest first. Not for customers.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/sagas (the `ListSagas` operationId).
+func (c *ClientWithResponses) ListSagasWithResponse(ctx context.Context, params *ListSagasParams, reqEditors ...RequestEditorFn) (*ListSagasResponse, error) {
+	rsp, err := c.ListSagas(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSagasResponse(rsp)
+}
+
+// GetSagaWithResponse Show a saga
+//
+// What has been done and what is left, since when it waits and for what, and what an operator may do now. Its id is its order's. Not for customers.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/sagas/{saga_id} (the `GetSaga` operationId).
+func (c *ClientWithResponses) GetSagaWithResponse(ctx context.Context, sagaID SagaID, reqEditors ...RequestEditorFn) (*GetSagaResponse, error) {
+	rsp, err := c.GetSaga(ctx, sagaID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSagaResponse(rsp)
+}
+
+// CompensateSagaWithBodyWithResponse Have everything undone that was done
+//
+// As when a customer cancels, with the reason cancelled_by_operator. A completed saga is not undone any more. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/sagas/{saga_id}/compensate (the `CompensateSaga` operationId).
+func (c *ClientWithResponses) CompensateSagaWithBodyWithResponse(ctx context.Context, sagaID SagaID, params *CompensateSagaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CompensateSagaResponse, error) {
+	rsp, err := c.CompensateSagaWithBody(ctx, sagaID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCompensateSagaResponse(rsp)
+}
+
+// CompensateSagaWithResponse Have everything undone that was done
+//
+// As when a customer cancels, with the reason cancelled_by_operator. A completed saga is not undone any more. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/sagas/{saga_id}/compensate (the `CompensateSaga` operationId).
+func (c *ClientWithResponses) CompensateSagaWithResponse(ctx context.Context, sagaID SagaID, params *CompensateSagaParams, body CompensateSagaJSONRequestBody, reqEditors ...RequestEditorFn) (*CompensateSagaResponse, error) {
+	rsp, err := c.CompensateSaga(ctx, sagaID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCompensateSagaResponse(rsp)
+}
+
+// RetrySagaWithBodyWithResponse Send the command whose answer is awaited once more
+//
+// Its deadline begins anew; an undo is then tried as often as at first, also after compensation_failed. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/sagas/{saga_id}/retry (the `RetrySaga` operationId).
+func (c *ClientWithResponses) RetrySagaWithBodyWithResponse(ctx context.Context, sagaID SagaID, params *RetrySagaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetrySagaResponse, error) {
+	rsp, err := c.RetrySagaWithBody(ctx, sagaID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetrySagaResponse(rsp)
+}
+
+// RetrySagaWithResponse Send the command whose answer is awaited once more
+//
+// Its deadline begins anew; an undo is then tried as often as at first, also after compensation_failed. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/sagas/{saga_id}/retry (the `RetrySaga` operationId).
+func (c *ClientWithResponses) RetrySagaWithResponse(ctx context.Context, sagaID SagaID, params *RetrySagaParams, body RetrySagaJSONRequestBody, reqEditors ...RequestEditorFn) (*RetrySagaResponse, error) {
+	rsp, err := c.RetrySaga(ctx, sagaID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetrySagaResponse(rsp)
+}
+
+// SkipSagaStepWithBodyWithResponse Go on without undoing a step
+//
+// For a step that is being undone and whose effect somebody has seen to, or lets stand. A step that is being done cannot be skipped. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/sagas/{saga_id}/skip (the `SkipSagaStep` operationId).
+func (c *ClientWithResponses) SkipSagaStepWithBodyWithResponse(ctx context.Context, sagaID SagaID, params *SkipSagaStepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SkipSagaStepResponse, error) {
+	rsp, err := c.SkipSagaStepWithBody(ctx, sagaID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSkipSagaStepResponse(rsp)
+}
+
+// SkipSagaStepWithResponse Go on without undoing a step
+//
+// For a step that is being undone and whose effect somebody has seen to, or lets stand. A step that is being done cannot be skipped. The saga must be at the version that If-Match names. The same verb on the same version a second time answers with the saga as it is, and does nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/sagas/{saga_id}/skip (the `SkipSagaStep` operationId).
+func (c *ClientWithResponses) SkipSagaStepWithResponse(ctx context.Context, sagaID SagaID, params *SkipSagaStepParams, body SkipSagaStepJSONRequestBody, reqEditors ...RequestEditorFn) (*SkipSagaStepResponse, error) {
+	rsp, err := c.SkipSagaStep(ctx, sagaID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSkipSagaStepResponse(rsp)
+}
+
 // ListOrdersWithResponse List orders
 //
 // The newest first, of one customer or of all, in one state or in any.
@@ -1827,6 +3415,540 @@ func (c *ClientWithResponses) ListProductsWithResponse(ctx context.Context, reqE
 		return nil, err
 	}
 	return ParseListProductsResponse(rsp)
+}
+
+// ParseListSagasResponse parses an HTTP response from a ListSagasWithResponse call
+func ParseListSagasResponse(rsp *http.Response) (*ListSagasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSagasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SagaPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListSagasResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListSagasResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSagaResponse parses an HTTP response from a GetSagaWithResponse call
+func ParseGetSagaResponse(rsp *http.Response) (*GetSagaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSagaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SagaDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetSagaResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetSagaResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCompensateSagaResponse parses an HTTP response from a CompensateSagaWithResponse call
+func ParseCompensateSagaResponse(rsp *http.Response) (*CompensateSagaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CompensateSagaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Saga
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest PreconditionFailed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest ContentTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest UnprocessableContent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 428:
+		var dest PreconditionRequired
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON428 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CompensateSagaResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 409:
+		var headers CompensateSagaResponse409Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 503:
+		var headers CompensateSagaResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRetrySagaResponse parses an HTTP response from a RetrySagaWithResponse call
+func ParseRetrySagaResponse(rsp *http.Response) (*RetrySagaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetrySagaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Saga
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest PreconditionFailed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest ContentTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest UnprocessableContent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 428:
+		var dest PreconditionRequired
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON428 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RetrySagaResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 409:
+		var headers RetrySagaResponse409Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 503:
+		var headers RetrySagaResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSkipSagaStepResponse parses an HTTP response from a SkipSagaStepWithResponse call
+func ParseSkipSagaStepResponse(rsp *http.Response) (*SkipSagaStepResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SkipSagaStepResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Saga
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest PreconditionFailed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest ContentTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest UnprocessableContent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 428:
+		var dest PreconditionRequired
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON428 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SkipSagaStepResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 409:
+		var headers SkipSagaStepResponse409Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 503:
+		var headers SkipSagaStepResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
 }
 
 // ParseListOrdersResponse parses an HTTP response from a ListOrdersWithResponse call
@@ -2286,6 +4408,21 @@ func ParseListProductsResponse(rsp *http.Response) (*ListProductsResponse, error
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListSagas List sagas
+	// (GET /admin/sagas)
+	ListSagas(w http.ResponseWriter, r *http.Request, params ListSagasParams)
+	// GetSaga Show a saga
+	// (GET /admin/sagas/{saga_id})
+	GetSaga(w http.ResponseWriter, r *http.Request, sagaID SagaID)
+	// CompensateSaga Have everything undone that was done
+	// (POST /admin/sagas/{saga_id}/compensate)
+	CompensateSaga(w http.ResponseWriter, r *http.Request, sagaID SagaID, params CompensateSagaParams)
+	// RetrySaga Send the command whose answer is awaited once more
+	// (POST /admin/sagas/{saga_id}/retry)
+	RetrySaga(w http.ResponseWriter, r *http.Request, sagaID SagaID, params RetrySagaParams)
+	// SkipSagaStep Go on without undoing a step
+	// (POST /admin/sagas/{saga_id}/skip)
+	SkipSagaStep(w http.ResponseWriter, r *http.Request, sagaID SagaID, params SkipSagaStepParams)
 	// ListOrders List orders
 	// (GET /v1/orders)
 	ListOrders(w http.ResponseWriter, r *http.Request, params ListOrdersParams)
@@ -2309,6 +4446,36 @@ type ServerInterface interface {
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
 
 type Unimplemented struct{}
+
+// ListSagas List sagas
+// (GET /admin/sagas)
+func (_ Unimplemented) ListSagas(w http.ResponseWriter, r *http.Request, params ListSagasParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetSaga Show a saga
+// (GET /admin/sagas/{saga_id})
+func (_ Unimplemented) GetSaga(w http.ResponseWriter, r *http.Request, sagaID SagaID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CompensateSaga Have everything undone that was done
+// (POST /admin/sagas/{saga_id}/compensate)
+func (_ Unimplemented) CompensateSaga(w http.ResponseWriter, r *http.Request, sagaID SagaID, params CompensateSagaParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RetrySaga Send the command whose answer is awaited once more
+// (POST /admin/sagas/{saga_id}/retry)
+func (_ Unimplemented) RetrySaga(w http.ResponseWriter, r *http.Request, sagaID SagaID, params RetrySagaParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// SkipSagaStep Go on without undoing a step
+// (POST /admin/sagas/{saga_id}/skip)
+func (_ Unimplemented) SkipSagaStep(w http.ResponseWriter, r *http.Request, sagaID SagaID, params SkipSagaStepParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
 
 // ListOrders List orders
 // (GET /v1/orders)
@@ -2354,6 +4521,280 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// ListSagas operation middleware
+func (siw *ServerInterfaceWrapper) ListSagas(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSagasParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "step" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "step", r.URL.Query(), &params.Step, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "step"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "step", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "error" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "error", r.URL.Query(), &params.Error, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "error"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "error", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "started_before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "started_before", r.URL.Query(), &params.StartedBefore, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "started_before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "started_before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSagas(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSaga operation middleware
+func (siw *ServerInterfaceWrapper) GetSaga(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "saga_id" -------------
+	var sagaID SagaID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "saga_id", chi.URLParam(r, "saga_id"), &sagaID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "saga_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSaga(w, r, sagaID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CompensateSaga operation middleware
+func (siw *ServerInterfaceWrapper) CompensateSaga(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "saga_id" -------------
+	var sagaID SagaID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "saga_id", chi.URLParam(r, "saga_id"), &sagaID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "saga_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CompensateSagaParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch SagaVersion
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CompensateSaga(w, r, sagaID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RetrySaga operation middleware
+func (siw *ServerInterfaceWrapper) RetrySaga(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "saga_id" -------------
+	var sagaID SagaID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "saga_id", chi.URLParam(r, "saga_id"), &sagaID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "saga_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RetrySagaParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch SagaVersion
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RetrySaga(w, r, sagaID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SkipSagaStep operation middleware
+func (siw *ServerInterfaceWrapper) SkipSagaStep(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "saga_id" -------------
+	var sagaID SagaID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "saga_id", chi.URLParam(r, "saga_id"), &sagaID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "saga_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SkipSagaStepParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch SagaVersion
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SkipSagaStep(w, r, sagaID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // ListOrders operation middleware
 func (siw *ServerInterfaceWrapper) ListOrders(w http.ResponseWriter, r *http.Request) {
@@ -2719,6 +5160,21 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/orders/{order_id}/timeline", wrapper.GetTimeline)
 	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/sagas", wrapper.ListSagas)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/sagas/{saga_id}", wrapper.GetSaga)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/sagas/{saga_id}/retry", wrapper.RetrySaga)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/sagas/{saga_id}/skip", wrapper.SkipSagaStep)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/sagas/{saga_id}/compensate", wrapper.CompensateSaga)
+	})
 
 	return r
 }
@@ -2742,6 +5198,8 @@ type NotFoundApplicationProblemPlusJSONResponse Problem
 
 type PreconditionFailedApplicationProblemPlusJSONResponse Problem
 
+type PreconditionRequiredApplicationProblemPlusJSONResponse Problem
+
 type UnavailableResponseHeaders struct {
 	RetryAfter *int
 }
@@ -2754,6 +5212,780 @@ type UnavailableApplicationProblemPlusJSONResponse struct {
 type UnprocessableContentApplicationProblemPlusJSONResponse Problem
 
 type UnsupportedMediaTypeApplicationProblemPlusJSONResponse Problem
+
+type ListSagasRequestObject struct {
+	Params ListSagasParams
+}
+
+type ListSagasResponseObject interface {
+	VisitListSagasResponse(w http.ResponseWriter) error
+}
+
+type ListSagas200ResponseHeaders struct {
+	Link *string
+}
+
+type ListSagas200JSONResponse struct {
+	Body    SagaPage
+	Headers ListSagas200ResponseHeaders
+}
+
+func (response ListSagas200JSONResponse) VisitListSagasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSagas400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListSagas400ApplicationProblemPlusJSONResponse) VisitListSagasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSagas403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListSagas403ApplicationProblemPlusJSONResponse) VisitListSagasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSagas503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListSagas503ApplicationProblemPlusJSONResponse) VisitListSagasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSagaRequestObject struct {
+	SagaID SagaID `json:"saga_id"`
+}
+
+type GetSagaResponseObject interface {
+	VisitGetSagaResponse(w http.ResponseWriter) error
+}
+
+type GetSaga200ResponseHeaders struct {
+	ETag string
+}
+
+type GetSaga200JSONResponse struct {
+	Body    SagaDetail
+	Headers GetSaga200ResponseHeaders
+}
+
+func (response GetSaga200JSONResponse) VisitGetSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSaga400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetSaga400ApplicationProblemPlusJSONResponse) VisitGetSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSaga403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetSaga403ApplicationProblemPlusJSONResponse) VisitGetSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSaga404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetSaga404ApplicationProblemPlusJSONResponse) VisitGetSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSaga503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetSaga503ApplicationProblemPlusJSONResponse) VisitGetSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSagaRequestObject struct {
+	SagaID SagaID `json:"saga_id"`
+	Params CompensateSagaParams
+	Body   *CompensateSagaJSONRequestBody
+}
+
+type CompensateSagaResponseObject interface {
+	VisitCompensateSagaResponse(w http.ResponseWriter) error
+}
+
+type CompensateSaga200ResponseHeaders struct {
+	ETag string
+}
+
+type CompensateSaga200JSONResponse struct {
+	Body    Saga
+	Headers CompensateSaga200ResponseHeaders
+}
+
+func (response CompensateSaga200JSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga400ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga403ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga404ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga409ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga412ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga413ApplicationProblemPlusJSONResponse struct {
+	ContentTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga413ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga415ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableContentApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga422ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga428ApplicationProblemPlusJSONResponse struct {
+	PreconditionRequiredApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga428ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(428)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompensateSaga503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CompensateSaga503ApplicationProblemPlusJSONResponse) VisitCompensateSagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySagaRequestObject struct {
+	SagaID SagaID `json:"saga_id"`
+	Params RetrySagaParams
+	Body   *RetrySagaJSONRequestBody
+}
+
+type RetrySagaResponseObject interface {
+	VisitRetrySagaResponse(w http.ResponseWriter) error
+}
+
+type RetrySaga200ResponseHeaders struct {
+	ETag string
+}
+
+type RetrySaga200JSONResponse struct {
+	Body    Saga
+	Headers RetrySaga200ResponseHeaders
+}
+
+func (response RetrySaga200JSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga400ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga403ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga404ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga409ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga412ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga413ApplicationProblemPlusJSONResponse struct {
+	ContentTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga413ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga415ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableContentApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga422ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga428ApplicationProblemPlusJSONResponse struct {
+	PreconditionRequiredApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga428ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(428)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetrySaga503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RetrySaga503ApplicationProblemPlusJSONResponse) VisitRetrySagaResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStepRequestObject struct {
+	SagaID SagaID `json:"saga_id"`
+	Params SkipSagaStepParams
+	Body   *SkipSagaStepJSONRequestBody
+}
+
+type SkipSagaStepResponseObject interface {
+	VisitSkipSagaStepResponse(w http.ResponseWriter) error
+}
+
+type SkipSagaStep200ResponseHeaders struct {
+	ETag string
+}
+
+type SkipSagaStep200JSONResponse struct {
+	Body    Saga
+	Headers SkipSagaStep200ResponseHeaders
+}
+
+func (response SkipSagaStep200JSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep400ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep403ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep404ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep409ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep412ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep413ApplicationProblemPlusJSONResponse struct {
+	ContentTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep413ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep415ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableContentApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep422ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep428ApplicationProblemPlusJSONResponse struct {
+	PreconditionRequiredApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep428ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(428)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipSagaStep503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SkipSagaStep503ApplicationProblemPlusJSONResponse) VisitSkipSagaStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type ListOrdersRequestObject struct {
 	Params ListOrdersParams
@@ -3288,6 +6520,21 @@ func (response ListProducts503ApplicationProblemPlusJSONResponse) VisitListProdu
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListSagas List sagas
+	// (GET /admin/sagas)
+	ListSagas(ctx context.Context, request ListSagasRequestObject) (ListSagasResponseObject, error)
+	// GetSaga Show a saga
+	// (GET /admin/sagas/{saga_id})
+	GetSaga(ctx context.Context, request GetSagaRequestObject) (GetSagaResponseObject, error)
+	// CompensateSaga Have everything undone that was done
+	// (POST /admin/sagas/{saga_id}/compensate)
+	CompensateSaga(ctx context.Context, request CompensateSagaRequestObject) (CompensateSagaResponseObject, error)
+	// RetrySaga Send the command whose answer is awaited once more
+	// (POST /admin/sagas/{saga_id}/retry)
+	RetrySaga(ctx context.Context, request RetrySagaRequestObject) (RetrySagaResponseObject, error)
+	// SkipSagaStep Go on without undoing a step
+	// (POST /admin/sagas/{saga_id}/skip)
+	SkipSagaStep(ctx context.Context, request SkipSagaStepRequestObject) (SkipSagaStepResponseObject, error)
 	// ListOrders List orders
 	// (GET /v1/orders)
 	ListOrders(ctx context.Context, request ListOrdersRequestObject) (ListOrdersResponseObject, error)
@@ -3345,6 +6592,160 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictHTTPServerOptions
+}
+
+// ListSagas operation middleware
+func (sh *strictHandler) ListSagas(w http.ResponseWriter, r *http.Request, params ListSagasParams) {
+	var request ListSagasRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSagas(ctx, request.(ListSagasRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSagas")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSagasResponseObject); ok {
+		if err := validResponse.VisitListSagasResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSaga operation middleware
+func (sh *strictHandler) GetSaga(w http.ResponseWriter, r *http.Request, sagaID SagaID) {
+	var request GetSagaRequestObject
+
+	request.SagaID = sagaID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSaga(ctx, request.(GetSagaRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSaga")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSagaResponseObject); ok {
+		if err := validResponse.VisitGetSagaResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CompensateSaga operation middleware
+func (sh *strictHandler) CompensateSaga(w http.ResponseWriter, r *http.Request, sagaID SagaID, params CompensateSagaParams) {
+	var request CompensateSagaRequestObject
+
+	request.SagaID = sagaID
+	request.Params = params
+
+	var body CompensateSagaJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CompensateSaga(ctx, request.(CompensateSagaRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CompensateSaga")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CompensateSagaResponseObject); ok {
+		if err := validResponse.VisitCompensateSagaResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetrySaga operation middleware
+func (sh *strictHandler) RetrySaga(w http.ResponseWriter, r *http.Request, sagaID SagaID, params RetrySagaParams) {
+	var request RetrySagaRequestObject
+
+	request.SagaID = sagaID
+	request.Params = params
+
+	var body RetrySagaJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RetrySaga(ctx, request.(RetrySagaRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetrySaga")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RetrySagaResponseObject); ok {
+		if err := validResponse.VisitRetrySagaResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SkipSagaStep operation middleware
+func (sh *strictHandler) SkipSagaStep(w http.ResponseWriter, r *http.Request, sagaID SagaID, params SkipSagaStepParams) {
+	var request SkipSagaStepRequestObject
+
+	request.SagaID = sagaID
+	request.Params = params
+
+	var body SkipSagaStepJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SkipSagaStep(ctx, request.(SkipSagaStepRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SkipSagaStep")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SkipSagaStepResponseObject); ok {
+		if err := validResponse.VisitSkipSagaStepResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // ListOrders operation middleware
@@ -3514,93 +6915,120 @@ func (sh *strictHandler) ListProducts(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"1Dz7c9s2mv8KhrczbW8pmZRlJ5anc+OmyW4uSZuN7elMa68HIj9JqEmABcAo2oz/9xt8AN+QLNtJ9/an",
-	"xCIIfO83+DlIRF4IDlyrYPY5WAFNQeJ/X17Qpfk3BZVIVmgmeDALzrUUfEk+0oylVAtJxILoFRAJhQQF",
-	"XFOzMCQ5TcE8Y1qRjyAVE3wchAF8onmRQTALroLDqyAIAwl/lExCGsy0LCEMVLKCnJqDc/rpLfClXgWz",
-	"ePI8DPSmMC8qLRlfBnd3YfCW8dshiBcrIBw+aVLQJZBvP7x6QZ5Pnj//bkauyig6TMbjMf4HTomE7Pur",
-	"wCy+CsbkbG4QIIIjRhlVdose3LjHwcf4QEhDqv9JSqmE/D79/eXxu4tk/e7Hs7Vv+2ALapMoiry4iYRa",
-	"hPr4/bICCYRpklBO5ob0NCULKXLCxZr06dxAehDFJ5P0eBGNniUxjJ6lR3R0spjOR4fzEzpdPFtMkjje",
-	"yZGFkDnVwSwoJRtJWIAEnkAQtvE59KPzAbTcnC00SI9MQSJ4qogWZE2ZJnNYCAnIBOSjlpsOTnGPlCwv",
-	"82B2eGxOzhm3fzZQMK5hCTK4M3AUVNIctJPxF8i7bSQ2AKAMKU2lVqdE01vgltT1Mwcs5SnhQhsc5mCl",
-	"vywM1Mzs90cJchOEAae5gciKzDaJOIonBk6tQZp3//nb2ehXOvpXNDq5GX8/uv4ch0fx5O4vgY/Mr1PI",
-	"C6GBJ5s3sBki9o7egnIK+0cJShNFF2CgVsBTQpeU8Rk+VzQHcgsbsmZ61fxSvbYEbfdRWkhICeVqDTK0",
-	"qykXegWyXjydTEKk0HrFMkvXBZNKE6aI0izLyBwYX5K1kLeQGgWcRidj8gY2ilAJpABJkowZ5TS7wKeC",
-	"SRiTd3RjWMNTwjj5oxQa1JicEUl5KnJyefn6R3MAJUshUoNKVzGOF3EyoRGMpmk0H03nz2F0kh4mo3jx",
-	"jB7NT2CSxlHFP2sWGwa2yDwydN7TjE2OjlBCa7PW5fPV1adJNLq6+vTs5fVft/B38Y7qZOU3esZiE72i",
-	"Gimc0CwDSVZUEQXATztcZ4pIWJQKUsuxaTwh6xVYy4fmAl9MVpQvISWK8QTG5BemV6LUxvZQvqnsOlkb",
-	"DqbCb9/99FuMLB677P2TCPWW5UwPyfR3sSa5gZ1pyI1soA4bVKkmuVB6m8pmuF8b3BQWtMy0seBhY4Xi",
-	"jhGKPUYoDH429H2d+pmIxK+hKKheNUDgsxuW7pS3v0hYBLPgvw4az35gn6qD16m1ghJUIbgCNII/0PSD",
-	"FQvzVyK4Bo7/pUWRMeuFDgop5hnkf/1dWZdUM9rgoCnLHPiVgM0l0FtrIcyOkiZIWpBSGNP7W+u1vDTr",
-	"oeIAiaOozwQkQ8WEu+swUJrqUgWzKXobplHkfqApqTCpCU/notSzeUb5bXC3L53eW2wtsYY8GiDJVI3l",
-	"KbE4EsMzRYAmK7JgkKXOAFJUPpplYg2poY+EsQHsheCLjCVfggdWfy1MCyZzsGebcIELkgm+BGkInlCe",
-	"QJZBajjTUPSkoWgN1Fcj52utiIscjS3XQFIBCl0p0ogwHRIhhw5om+s4JZYWRNGNMg4nWRn0WoEthiKj",
-	"OhbxAe5WH7SiFoT9hWXMhRBvqVzCE3l1RuYi3ZCcbsiKfmwU4Pjo6PCYzDfGn7U5Ex92OGOOJRdCEAvL",
-	"V5V4BJQpkpmjDDcotz6Epii9r4ScszQF/kSSJKXSIkcjRyq70DizbxQRa94R1hZJGhi+KimcXzVcM1Ka",
-	"CtR/pMJPQr8SJU+frsMmwDdaQFSZrBqf0OA9bfD+SWhij/2aeHch0ivGl4jze4nROzMrX1GWQfrFLFgr",
-	"AplhIokBDlPkKpheBV3VmDT0aENEHEhf0X4NAyWU2Co4Mm4AA9Qq5kGqXXL6kbKMzjP4AuRKqaZzqtCi",
-	"G5m0SWGy6lr2o7aynIP8yBIgbUC+qtood6ADEeFz7lATDpAq8rtReC7Wp0axVmjVG9J+OSN+yQspElDK",
-	"IP2iofwXkdmGA5gsbot5mHNxpJAiLdHBYsBj7GwT7xxkjIM6iA7UbdkNeyYtee/gQyqEvhozf4EsIwth",
-	"woqQzG020GCdCg6EKvMjpmaKfEs5KfktF2tOzt9chsSsOH9zSfSaJfBd7d17ORXyHhOUhZD9jNLpkCqL",
-	"QkgN6TtIGb1AfJ/MR+uTq5i0tYF5sWt0jtpMqIEhCA1BcP4Up4ySNAD0rj4GFeYsTSUo/C9NrXGk2Xsp",
-	"CpCamURgQTMFobcQYtIkmUBGlsKGJC3aJUxvTOwNMmPG8yai5Fqan3582WQuZyklb8VHyCjWiwqhNM1u",
-	"EpGah3EUx0dIWAmgg1nwrlQapNKSKgUkNgQrWpBWh/bTpxdMY47fTiRdOrYlkfzn1dWnCDPJ+JVJJ19d",
-	"/3frt0lkf/Mt82SdLdz7kL0+/5kcxsfHo5jQrFjR0YQY3HvADss+15+9hZ6KrP1jPkDCCgZc9zf+U6nQ",
-	"YW4fxPf4ELEPjZ2wCSKSjawl02BMxwD8PxH6Sgg9hW8AW3/iZT638di/icZ37fz/NysMNeRdBoRWVxrZ",
-	"vK53E/PfIdGYe0qgGrAs0aoEPMhMUOPMquidrCnXakzafr+QLEHmnqLXa4UCc7PIymzbrjSZgMsLRtNJ",
-	"EAboEtGZ/lFSrtEQTMLAeMhZ8O7yb6Mf3l6+RGdZ0E0OXN/koFfCbKLF7Q0tCik+YkSoVqwoGF/e0MY0",
-	"/inWbGjO2rjudgkv3NLXqWGcI0ZfVn/mQMyjJr7AgpKGXN23/1vGweyc00+v7fojK9fur6aiRaWkG9T3",
-	"Hp0HVS1xC5yIBboRXErs0toAVD8b1jBbu1CliZr1mPwEH0Ea2aJyi+ZhsdBfL8dqeTx57jeiPgHYRZvK",
-	"hfb1r82+iiee3QeU8qpiKaUJgfw+ZDqJn9Weo6m1vrz80GvCeDzJoZ8ILYEaHHlWa3T3vEYbW2ceT3dy",
-	"4XjqP98kaKUEXw9mQ5QwpDKZQMpsf2Vp0m0pyuWqby+s9olS34jFjdIiuQ3CJrKrLMOMHBKqbm1YGZKY",
-	"NOnPUC29HuyVkEZQl5LmKiSUE1EAJx9FQudlRuVmRtowhJVw36SQGNFIQ1JLhivBh00l7ma+ualoHhLN",
-	"ckhvRKlt9wRDYEUyqgc60Cc+Hf3r+jdH/uvPUXi8hfsVfbxIgiiyfoxy5G/vddTBkM0n268YZOlLkw35",
-	"RM0WSbUrkK6l4Etzdpcl2+D9xV9X7ceCkYcEbHuLlXd7JlVKg5LHy9wg6xK2TqG6SlRbRGhFR5ja9Q/8",
-	"3/OffyKFYFwb68e1wJMxwP+2zgIrh9fkTMYfVR34urP5cI6hq3OgOwr7+Oc1EZywFLhmC9a3Enu2m59u",
-	"QtBnPSxgORe2DVQwMFGJWGBW2nKWLcuyM87oC2izeLcv+Ue17s7tuXv5+W054Jp5LWwO9HHsneC+LvAZ",
-	"JzQ3kY1BPDdrjKznjAtJSs60It8m5vjvQsKd+11Imuj+EMfnwG4TzCZHJydhkNTOC13SgDjV6kFXujnZ",
-	"7F+PGTCuj6dBq7t2EkXP4pOTydH02TQ6OYl39/vbAN0XVbl1fRo7iFs7+cj8E3zS20YJ7O+VktZzKWHT",
-	"0aCqsjRvGb8l1nacErrPNEp76qSn9o+dInD9Sa/U1IXotuPF5CG9QY5NosnxKI5Hk/gijmbx0eww+hWp",
-	"d18wb/53o4WmWVesjPEaipWLw3/ISiB5uWyrgUdJw8CI1g0mHe3d48mRZ3eTOtSN1r2t2L8tmbD1KLO2",
-	"AJ4aDobB3nQsi/Re3rlCdjCLhwFSi/W7FeyC5WAV8pGZzqIJE3e9VEWT7dxor7wHZf4RyU8jKfd33p+Q",
-	"cdRc3gOLc1x51xKDXa9YF2FWS5rcGthskuWfTkiolAwbcXbVad28FVXjY9h99sSqA5vTlsT9RKmWy4HF",
-	"NTIPbiQutvXmXEiwky7Gn21cU+HRzsY/19F2HK1RjW56aPnYgN8kjJZd3sSxpWgdUvmcUSPJniDbVgXs",
-	"gJAtwmDAvabKjnT2h4DMg8JYpnQYi3dN9l4y5i9bXqzq0OsbOzexG4x+1W0gTF8zCOs7kz3w9sZtrmhX",
-	"g9rZN2wTdyuT39Olh5r4SIUu3FibzAWH7YYMrA3j/hayax3jFvVri2hCnJukjoZ2bdmKmwYpCZ6wFfXz",
-	"yhp2cXcusJpgXFJjhwTH5vGabsZVoo1r1pXkY8+KKTdJUnLz93g4PGMzdBxIXDBOs3Ya2Pje5gT0+G6P",
-	"5gGk3rSwavX4M9u1sbCYEtt55pPp0bPvenHYVxjDiu5pS9bC+6SRrP0y/IsVw0nyDXGNPBM0r4W06fh9",
-	"A9UNyv19XzYDWp3aQ7hrXmvPYmqr4DGIKvpqw7jSRkK21TY0WdGiAG6AECGh5PLDa1LPYHc82Y7p7C3E",
-	"ceLi4pheKYjhbHa7EGJNs6vsf6NIJpbKV5T1NFesjPg8wN8vLt4Tu2DcdsOYWdaedxp5Ez0nb759bxlP",
-	"TfrVF5vTJgPDDnOWVfcVzBt7+RntOs7dQ990DxzwyqR2tQI0ns6ibsfWGE6/PYCp91V4tGtGI5lqPvjM",
-	"63s3kDBsgNW1WNQTd/kA/bN1yy1bNMzP9ky+7i+w+EMI1BFbsMQBLV8T0cfBh7jxJxZqnMO3J+6g/Fum",
-	"PNR/WZm+qkD1FFde8bjvzAdmaW+n/I9WxLVl4tqW2jqCMukOTt8zOR0G53RJz7eYEFlyjm59IeSaytQ4",
-	"8LwArqjGn41bZ3xpf85AV369WgTpjABPISXAcNTExgv1HoLfLHCWbEZwoCUVOPhlG5jA3QUISMlKrLFm",
-	"JhYaTOSBIUar5WBOtV0DiReozC5akEyI23ZE4fDBIKLBw/2J8Lcfdf9qgPXGGudWjPu5QROCY+eC3AIU",
-	"NiBi3ZJou7LSbjoNC07R6ARLTYdbKk3nGoptDEWVnkPiStyUKA3FmFRMqHsna3cpARYLSPTYxW8z6zFx",
-	"YtE+wSsLJg/E6rmta65oSjDYU7esKKoxQ11Kd6nBcDcROfhDPRQo/JcbzV5Uo4ZO1Nz/8Jnb38sOTGi9",
-	"hXUMCXRITMh3eHh4EhrndXnxossNT91mHE8Op0fHv7YdiEkaR5rlPecxjbaAlHlTyAt35WeDPHEVwZnL",
-	"qg2HKieK0be9O8RyUCExkpEXWtlWVqkNXVUryqrDG+avMwLXkrlq4a56lfHeiAyVVi00fNIV5AYoIxVz",
-	"WJZ8HDyy1me33lk1GxblqtinpdmGXhVCljho+NAMbds9/rUpHUowMRjU3c59AUMwnGQaEb1pjo/uwh40",
-	"KdDUykJ/y+NZ1IYmWVG5hBvX77wfnLgHTqMy2+GJ6tOMh+JLuKmqJe29GqIPdrseBBQNtferO9VyOGjQ",
-	"tysWJspcMZyUhk0t26dkLkpzXkiUINTmM5lJ66xOZULhjIwiOUvTbP9Mo1LYl1hgvtevP6ae+sBKZ4v3",
-	"+9H1EQXOJp3YGZI1UcNdrXMPYJ5J+LEk8FBmGO92X+K3vWxYFQodkh2SVmg00ugLyrpC4Z0SagX0lYwO",
-	"g8v9eWhtr9eTV2kYnuibm9inSpyDUnQJ3jzV2Hf33CI0xzER7UkFjo68uSkU2/wdFK44YCISo68mZNsH",
-	"YOt79p6uiKP7UzlkPxLabb+L9edepAznK19dVcp8bK/Mpi+m94e3nczdYBPddym77WD2NcAPM9gPN3Xb",
-	"y9QYg+7B98eZvz1sWRMw3w282y42qSoBejq/8NSHMgFfeihVts25OoNYY96nxFAj7rDCthAeruKNeOGK",
-	"5ra/5a5tukEz0h3kwoi1ijps/Kohy5RJ/MiCSqMTTI1J1S7H8mGVHLqvBeASYvMU/HwD0/buPeYmGVOG",
-	"aW4IiAvNFm60H9PnqraKvnCRGSbjOa4e127ZBvE4GkfovQvgtGDBLDgcR+NDV8xFoWm+EGH+WvqGny96",
-	"vYSwmpipJ37tiAPNMsxRBAd3m1OgN6UczbvNeZngr020/ZYpbZsVQfe7DL8N7VW2cbds3XnfqO3fVuh0",
-	"2/a6Z9FuNZt403u6UG4iDG+eUg3bIKgd915ntyMac7ZvbUOcA3uvfY+FVV/lunfbexJFOy7JVJdjHgA7",
-	"dqE8N1TO6nGV1rWt6ostu+5r4RrccGph9S2ucTpoXV+/C4Oj6PD+V9qX3vCaTJnnFAczjEw6Y2A0jS5V",
-	"HZWp4NpdbthmRJoA0tZ4jM6r5gMhGxtsQaag0n6sPDM9JpNoQnKgXNVxBtYfACtUVR9KyKYNdUqqD8RU",
-	"F53xiyVNHamra60J/6Gy3SNJvW+KWIlCgv8g0s0XEybPJYS7rgfQsoS7gThPvqw4b7ts1TSi64t9no8l",
-	"7ZJrXNP7ss9OPajWPVYXpvvoQnNrGt84uf+N+qMA5oX4cK8XOrfm8b2jfdTUc8HPvDyZ7POy55bn0w3E",
-	"+4wmUBe+fDbiLmx/c+lzldHd7XSuzmwoFxlwsR7q8N9AP06Bq++NfH1fsFN5Hq0yjxb/6f2v1Ff2ny4a",
-	"H0wg9xjJOLBW3Zztdy+XHD+KsV5RjWXremhh4ebAcasQZ7BagWfVz7ZzDbXrwBjTxFLND0obH6IEOq52",
-	"vEozdgtj8jNPoI55cYGtvqVOXrUQeC1hRqbRSdh8MkoCdZdme+4Ij36iNN8fA1VfS/II/p/kNRyNraP+",
-	"D3MeD9SeR/iOPcy45/MST9dUK36P01Xdao14zfnLTiuk1s5vvlRLZOAU6mbN/0u/UEO37bsQWPhWwqTO",
-	"4+A/0NLbfikmgNukyHVWt+fXZ1lWtV9VbT2ZdJdmQzLfkPM3l/4U+n21+VdkYns0YQsfK/DHXyoL061N",
-	"W7Stf7pGQLAB5i0aWOGiyS0RtiCR02TFbBm/lFkwC1ZaF7ODg3jybByNo3E8ex49j1Ab3GHeQnZ38KVJ",
-	"+2vAPBUElAdbKkK+VgLT/q6bCu6u7/4vAAD//w==",
+	"7H3/c9s2svi/guHnZtJ+jpIlWXZieW7epGlyl9ekzcXOdaaxzwORkISKBFgAsqLL+H9/gwVAgiQoyd/S",
+	"9L3+FEcEgcViv+9i+TlKeF5wRpiS0eRztCA4JQL+fHmO5/rflMhE0EJRzqJJdKYEZ3N0jTOaYsUF4jOk",
+	"FgQJUggiCVNYD4xRjlOin1El0TURknLWj+KIfMJ5kZFoEl1EhxdRFEeC/LaigqTRRIkViSOZLEiO9cI5",
+	"/vSGsLlaRJPh6FkcqU2hX5RKUDaPbm7i6A1lyzaI5wuCGPmkUIHnBH3z/tUL9Gz07Nm3E3SxGgwOk36/",
+	"D3+QUyRI9reLSA++iPro+VRvAHEGO8qwNFM04IY5Dq6HB1xoVP1XshKSi7+lv748fnuerN9+/3wdmj7q",
+	"2NpoMBgE98YTbDbU3N/PCyIIogolmKGpRj1O0UzwHDG+Rk08V5AeDIYno/R4Nug9TYak9zQ9wr2T2Xja",
+	"O5ye4PHs6WyUDIdbT2TGRY5VNIlWgvYEmRFBWEKi2N/PYXg774kSm+czRUSApkjCWSqR4miNqUJTMuOC",
+	"wCHAOSqxqe1p2EAlzVd5NDk81ivnlJn/VlBQpsiciOhGw1FggXOiLI2/gLPrQrEGAGhIKiyUPEUKLwkz",
+	"qC6fWWAxSxHjSu9hSgz1rwoNNdXz/bYiYhPFEcO5hsiQTBdFHA1HGk6liNDv/vvj894vuPefQe/kqv+3",
+	"3uXnYXw0HN38JQqh+XVK8oIrwpLND2TT3thbvCTSMuxvKyIVknhGNNSSsBThOaZsAs8lzglakg1aU7Wo",
+	"fnGvzYky80jFBUkRZnJNRGxGY8bVgohy8Hg0igFD6wXNDF5nVEiFqERS0SxDU0LZHK25WJJUM+B4cNJH",
+	"P5CNRFgQVBCBkoxq5tSzkE8FFaSP3uKNPhqWIsrQbyuuiOyj50hglvIcffjw+nu9AEZzzlO9lTpjHM+G",
+	"yQgPSG+cDqa98fQZ6Z2kh0lvOHuKj6YnZJQOB+78jFisDtBDc0/jeU8xNjo6AgotxVr9nC8uPo0GvYuL",
+	"T09fXv6143xnb7FKFmGhpyU2UgusAMMJzjIi0AJLJAlhp7VTpxIJMltJkpoTGw9HaL0gRvKBuIAXkwVm",
+	"c5IiSVlC+uhnqhZ8pbTswWzj5Dpa6xNMeVi+h/E365l9bJP390LUG5pT1UbTP/ga5Rp2qkiuaQN4WG8V",
+	"K5RzqbpYNoP5fHBTMsOrTGkJHldSaFgTQsOAEIqjnzR+X6fhQwTkl1AUWC0qIODZFU230ttfBJlFk+j/",
+	"HVSa/cA8lQevUwDgDM9x1/oSz3GsGTVZAF60Aod1n0hE0w7A9EsPBNe/DFF1A/dEAqHHiDMSI4AQrTWR",
+	"L/jayq69qFzP1SZyK6dg9OgZ/GEovkndT+9O3Yd1+X4RfRz2Ti4/Dnonl58H8fDpzUUUIuobg10i1Xc8",
+	"pQQU2Hcg4xPOFGFA7rgoMmosh4NfpcFjCfbnCCdK67sIpxgOC8OQSONjjhVZ441GWk5YStLoxocfpynV",
+	"s+LsneAFEQogmOFMkjgqvJ/KRdpKlSMsl7JfNxgcx3Tw+r8vLj4NgNmHrzTHv7r8/95vo4H5LTQsgMNq",
+	"y23gNqeakqhEa0GVIgylfM20ZlEV4f3KV4LhrLGDoy+4gxufxT5aVJfbuizH8+mvJFEV1VQ8qflsSYsH",
+	"ohzNX5pY0HSDFpilMVI0WRKFxk/BmJSKFNriWWAxJ1cF3uR6uT8p6+ujLHdWQbmrSGEsCyqtrbZiKWek",
+	"Ae/xuA4g7v3n8qO1XbVsOz68uTVNW7j2Im34RRacSSsecfreiMwtxF4IPs1I/tcA0adEYZpZJDitMhUE",
+	"L43xq2cUODHKQQiuvYqP3mv5So8nzrhAw8GgaV+AInX2xc2l3i1WKxlNxuBIUQX65jucIreTEhF4yldq",
+	"Ms0wW9Y5apuqfWd2a9DXPunWJqksd3mKzB6R1nMSEZws0IySLLW2vSEPnGV8TVKNH0H6GrAXnM0ymjzE",
+	"GRjT1MA0oyInZm3tCTOOMs7mRGiEJ5glJMsIGCwVRk8qjJZAPRo6XyuJbFBEuymKoJQTCV4i4AhRFSMu",
+	"2r5Vl1d0igwukMQbaUw0vT0vZgNedq90s0OA29EHnkMOsL8wB3PO+Rstqu95Vs/RlKcblGOtFa4rBjg+",
+	"Ojo8RtONdtX8kxke1k5GL4vOOUcGlkeleACUSpTppfRpYGYMR5wC9b7iYkrTlLB7oiRZScVzsN+RkwuV",
+	"n/ZEIr5mNWL1UFLB8KiosC6jPjVNpSkH/gcs/MjVK75i6f15WBCNXsaRXCWLyt2p9j2u9v0jV8gs+5j7",
+	"rkOkFpTNYc/vBASmwDh5hWlG0geTYJ7fMQEXC3x3KtFFNL6I6qwxqvDhQ4QsSI8ov9ruEVCs8/u1GoDY",
+	"i3N4Wlh7X6rne+PNyK1yqSosRZiiaoMUnpvInMOkMw1qyIQ4cgiZJaRfRLsC/0u8sX62Q6ixEmFhQOUH",
+	"hq8xzfA0Iw+AwRQrPMUSlKNmbxM6ThZ1FB35cueMiGuaEOQD8qgIknZBCyLAZy0LhRghqUS/atwxvj7V",
+	"MmoBCrKi0ofThx9YIXhCpNSbflFh/kHYvzoBCCl3mY/UWguoEDxdga0CtqNWWZXpeJBRRuTB4EAuV3UL",
+	"cuSJjtp+kNvQox3mzyTL0IxrCy1GUxMzrHatXQcbuoEArkTfYIZWbMm0Z3T2wweI7ug/kFrThHxbGkqN",
+	"yCucPQR4Zlw0486Wh+SqKLhQJH1LUorPYb/3Pkdj3jjzvuE61+X3kX8IJTAIoEEAzhexb4CSWoDelMsA",
+	"wzxPU0Gk3OmWh9IlGBVYJCRDc26sOw93CVUb7cYQkVFtxCR8xZTQP33/sgqcPU8xesOvSYYhq1RwqXB2",
+	"lfBUPxwOhsMjQKwgREWT6O1KKiKkElhKgoYaYfVogVm06c++oGrzuwYKyr03IXt99hM6HB4f94YIZ8UC",
+	"90ZI770BbDs5dPk5mA5yaG0u854ktKCEqebEXxQLtcNtgvgOHsLuIcRrfG1AGwRRiLQR2Rr4XzRUYogw",
+	"kB4nxGSp2CqfGtP2d8JxI6wCxFBCXj+A2PBKRZvtaEscvRAEKwLJCy+ocisxgbUyc44QWmOmZB/5er8Q",
+	"NIHDPQWt55kCUz2IqaZcqZwq62L1xqMojkAlgjL9bYXBQATG0RpyEr398Pfed28+vARlaUOSVzlRC64n",
+	"UXx5hYtC8GuwBuWCFgVl8ytcicYvIs3a4szf63aV8MIOfQ1BfIuMJq3+xAjSjyr7ArI7iuRy1/xvKCN6",
+	"5hx/em3GHxm6tv+r8l5YCLwBfm/guRVm5EvCEJ+BGoGhyAwtBYD7WR8NNWEgudIOiOqjH8k1EZq2sOjg",
+	"PEgphrPqkFMfjp6FhWiIALbhxqnQJv/5x+fOJDB7C1NBVlwJoU2gsA4Zj4ZPS81R5axefnjfKNUIaJLD",
+	"MBI8gmot+bzk6Pp6FTduiRA3TuF4HF5f+7orQYLRdSS5RpX2BFJqqjDmHKmF4Kv5oikvDPfxlbrisyup",
+	"eLKM4sqyc5Jhgg4RlktjVsZoiCr3p82WQQ32igtNqHOBcxkjzBAvCEPXPMHTVYbFZoJ8GGJH3FcpSTRp",
+	"pDEqKcOmMOMqqHk13Vw5nDd+1pBhpYFWNCfpFV8pk9IEy1iiDKsWa9wtal+hLbh3wouMhNIZ27UUYDNE",
+	"8q8oydKX2kkKUaAJQ7sMxVpwNtdr10+qC96fw5Hrpok4CKCAdtdnsXoq2nk6QJBslevNWj+ulgpw/quH",
+	"BM9oAo+vueB/n/30Iyo4ZUoLRaY4rAx2/zelc+j0YOVKaTXlyvfKsqjbnxhoQAu6xXDo/IKSgyGaEqbo",
+	"jDaFx561aveXLKDKbmfHnHFTQ1JQoo0VPgNn1dOhnsDZan40CbQavF3F/NONu7Fzbh9+tly1Tk2/FlcL",
+	"hk7sLWehErLnDOFcGzx647keo2k9p4wLtGJUSfRNopf/NkbMauWZwIlqVoB+jsw00WR0dHISR0mp00BT",
+	"tZDjRrdK2qqV9fxljSJl6ngceaU5J4PB0+HJyeho/HQ8ODkZbi8W9AHaZWzZca1EpoHYmymE5h/JJ9VV",
+	"h2h+d0xaFrXGVc4ISydp3lC2tFHSU4T3KWX1S1YbbH/XEkRb3BSkmjLU7+tj8CnSKzix0WB03BsOe6Ph",
+	"+XAwGR5NDge/APZ22fj6ryvFFc7qZKWFV5usrHn+XbYiKF/NfTYIMGkcadK6Al/En304OgrMrj2Kskpr",
+	"byn2u/kYJkylxxaEpfoE42hvPK6KdOfZXbtqrmHbbvKOfjuDndOcGIa8owM0q6zHbS85I9N3mfZyh4Dm",
+	"7+ATVZSyuzzuHo5Iecp77OIMRt54ZLDtFaMi9GiBk6WGzfhe4SqSBAtBIdVpRp2W6XHuUkvt/H7AVm3J",
+	"HJ8S9yOl664qwxea5omtpx+aMHTOBTH5Jq3PNjbXcGdlEy4K9RWHV+dZ9xrNOVbgV36kOa6gP+kxWg1V",
+	"IWVUUXLAyDbBAlNdbGIzYHCvsTT3QZoVxPpBoSVT2rbF6yJ7LxoLRzPPF6Xp9cRUpmwHoxmMaxHTYxph",
+	"TWWyx76DdpuN5ZWg1uaNfeR2HvI7PA9gEx7J2Joba+25QKV++wBLwbi/hKxLx6GH/VIiahPnKimtoW1T",
+	"enZTyyWBFTq3fuakYX3vVgVOqupgKhFkZSVa403fOdowZu0oH1JZzaq4dnmS8dDhNsOM2kI/5wZWurda",
+	"ATS+naN6QNKgW+gyQGHPdq0lLLjE5jLUyfjo6bcNO+wRCt0GO7KVJfHeq+htPw//fEHhGtoG2fyeNprX",
+	"XKSyLRJCMsFtuTnvy6oErhZ7iLdVxO0ZY/UCHi2rosk2lEmlKaQrtqHQAhcFYRoIHiOMPrx/jcoLXDVN",
+	"tuVqVwdyLLlYO6YRCqJwscsPhNiyVxPwfyJRxucyFKsN5FwMjYQ0wD/Oz98hM6Dvq2HwLEvNOx4EHT1L",
+	"b6F5l5Sl2v1qks1p5YFB4jnL3GVH/cZeekbZRHR90R/qC7bO6hR5DOBdZoCtm8JACvWFtzjUXREeZXPU",
+	"gKbyHELi9Z2tU2jnxcoQLfCJvbkI+tmoZU8Wtf2zPZ2v3QGWsAkBPGICllACF8othk7wNmr8noEaq/DN",
+	"ilsw/4bKAPZfOtHnAlT3UeXujJvKvCWW9lbK//Qsro7rWibUViOUUf3W1Y5rV+ZyUciqBU3v16KEAscz",
+	"yqjqvJZUZJhZBWCMgimZr5g2BoKx9kAg3c1/dd19/UkTaYbZk/JCtbumRRUiWsz661V42QM1cN3nFt7T",
+	"7f1pd0FsP0dXYXE7d24v/1YTwJmRXeCx8tU068gomUI8PQdhEsplrmZQbQnB81r9XLpfouB3cVFPy9LS",
+	"h3RW42iNqZJXs902ukb5z5iqtlQrLwx6vBVkBN/Zde6vRyA7PVoNwgue55iFU5fmEdhrGllSkeIUYTUx",
+	"utXys7ndDMfPEmJ/bcuJW4SyKoh24c8Crw2D3Zd0dkubVr7NANJ5y6aGQQAirD+h+kvRhBaYGatXLq1q",
+	"t25OysFPTXnQh9GrfN9hvlshbe6WZ1lpa5tyQTC8AkKbs05dX0Eqzf0EU5DIUuvAxc5MtfEoZiWtWpBN",
+	"SQx7W/I+Ce52gQlTghK59QKsd1tsLwg02Wm/6yWEkHdq7jjKyEx1J0rN7RTT6sCgiwv7X4c/qNmgbC6N",
+	"UrUIxcpg9LTeAwBrgfIQCA35RjnedJEsZOUhXQ53HlKOGF/fCop/ETFt4rMNgrSmx67ZHH8HDv/1FnoU",
+	"5hRuTQ1nmuN34C8gt7Wc1rxlqcRg2AFe0W+XKAkHnvQTG3fiWfpgcSeH1d857OSZHq2dixVjEFKacbHG",
+	"Iu17dof+WXMUZXPzc0aUiym5QSSdIDDgEKFQ/WxiVW3bZYKgxjrlcK3DWDCEleIMLfga8rV8pjzNV1XB",
+	"GDVZsYyeRXGUcb70xbzdDwSwqn3Y/wL8/qP6/ypgO3UEcNwu/zLM2V5UZs1XGeCQdKkPqU3qjjyGET3S",
+	"hr9hqjlHfKUQNrmMh1ANATFyeyt3ryu9/q2T3c7KdfAAXisTfK9RAlFQ1yKXtKideeBwG6wEi8T2ENzO",
+	"uzgLLMzgJg1tW5qwRoS2XTVBh8w3RfKio2tIyRUL8O804zjWuIvLdQ8DkLLdUYfKMQqd/88LLkvkwPHv",
+	"lWVjimb7LdzUGhqK2LM1HabdboIna+IlTUuwyvVA5RxaElKYyHuzR4eXwu9uvvHxee+XQe8EahoOO0oa",
+	"tJ7skt5gSExJYmupsLHCkZO4Ze2eayRCZjOSqL61kyaOoBi3T6CxjvbmwKYyBTQLnCLIKmhGKtyNQbUS",
+	"tvWOFuValIVzCqA9Kp09c7cGrV6xf8EzO39Q9sLBBiu4IPasYvT+1Qt0eHh4Arbeh/MX9dMIFAj0h6PD",
+	"8dHxL75vqn25nqJ5I0o5HnSAlAVzlee2MdUGzsSWnkysbwySz0ZrK79CryljZClTmprJldJ4lZ7iKOPo",
+	"NFzQUlrvH4072FUYsQRPynmymurIJ+UZ+VbMzFesH92xqMSLonRB0a7+cEF2T41bi/RjKSBNMUMVNArM",
+	"PvylqlERRBJxTcpq230BAzAsZWoSvaqWH9zEDWhSglNDC80pjycDH5pGJ5Kd4Awb4FQs0w3PoFxN6242",
+	"J1cuLe/PVSG9NdtlK3J92xBdpxe5xZFwtH2KphyausRIcoRN4izjbG55KuOSmMZQOU3TjDyeG3r7QOMt",
+	"S2oeJ9JYr6Sp8la3s9u+Xi/Qq0/xQnIa9EZsbh+fsE4UwVsqnmXvaPRewTe8kltSpVaXx5DZM2mhCcIo",
+	"J1JC7SVGTtjov11eE66fll7HfkHhZXc4zSUeYeuhCwT7WGwW5GBmVisa+9xgdgr3JVQg+XV0dNdmQdo0",
+	"0oJDO4r7AGyU4N73CYaD3clLoENAtJ1+Gw2eBTelSdAZDa42pNN7kDvch5pTvcNzCGarK023ryZ47ORO",
+	"d2HWfiHpu8rhPYRqZbnftNTstmOSLuxy//OCVW97CPCSM8eDzrbN+FPpvALwQlbg1/kxmrS2m5oHYT2O",
+	"HNqomn5DVY2K3ciU84xgVsF0y5PquoRqtUV5Gs3TCbf7omzGA5QGTW25LV0zVaa2PZW9BYbqt6zAnHcm",
+	"mTHuFckyiRZ8jWbY+cTIFa1DfMSFyWzDXxM1MU4cdGCmyrTPBccto1ITkr2Kw7iiM3vvHlxtV+EEhsIs",
+	"04QH69iqGL9wOhr2B/0BmDYFYbig0SQ67A/6h7akCgj5AKc5ZQdaMMH/56QjIFKLraIfuQIl54pMATZD",
+	"O5Sz19rZeEOlgthsVO+d/LEtJLMNUhBY0K4Rc1eLpClOIfIUUjf1hpqhTqulRVE2P9g7klaxumfMbK3B",
+	"1nZ75z5sdSs1SFJVPMnoZVmKt/A2IOYRbAB61zZ5O2GtKv0MxKaPleRMWypWsD+R5d3QENxQ6valAZ+S",
+	"OWZoqn8z3VA6CANEj2HAaN/2GE4OhUdVNH1gWgbvMdCF/y8b3QZHg8EePTX3g7rMlAS6ejwv7/J4rW5c",
+	"L/xtPW5gDEw4NqCGBpdbOvC6J8Irh7tfqRqV3cTR0T5v+K2FoBnJKs8x3HPRogdJK3sUnkuXgJLRpR7p",
+	"C72Dz7ai4KZT/P1s3AcbvC0Tvq5IMyMzFdsmV1Xqn9pIkGYnPdKLBHVkD5FWzjTVU3qtk/eStX8nIGrb",
+	"knYHPdp2zo9OjzY939W6yVrFgU9IbKNJGPPlaHI8GO9+o2x2d38iPtMmhUk93IaKD7xkyeQz3OsKBF+l",
+	"oVSvpYapE5dx1R7NyP/wJfE+eu5lFV3JO+PKhqfLYLRt0qEHeJXefi84EONlczZoEOpeymHU1F1GdD/A",
+	"axhJaMIG4VerXqX/yYGyNo/aKKzroWm69DVZ6EWJtntxUrzXSNeq3DCe68y96SYXr3n3wXeb6OaR+XUb",
+	"p1qsMr72qh7/l7HueHCy+4WyD6x+YTja/UKgKyS8erjXWrUeq/De0T7iJdDDTL88Gu3zcqCRHbz87Hab",
+	"LVsk3l8q/gNfE5ONMaE9K26Uf6nmVuLSpJo7JaXWyS5uoo1NyrRaJ+vTsiSCwi0FhpSgJNXMYSIB5sMQ",
+	"4C7FCGeSIzxTWs62Kxb+MDISOh3+KR7/FI9/isevVDyeEZbaa3emOnldK9goCyZNNXJuvOH9hSXU43TK",
+	"yldc2DKGYMd/VMFj44eS5wSazbhPDcEdMy5QRpQt/9SGZmBGmM/r72aCk38YQXq2pIUJO0Go56uVpfZz",
+	"H3/K0z/l6f9Nefp3juAzZSb07HIhRsh1SM7yq4lbw+n+FfnYNYIqnXHTuQdnWexC4uYzEBxy95htwuF2",
+	"cwd/z3g7leV6T2T39wZrTST24mi/g8rWAC4U9lOTkCL7B/X3rZ/4owVuq+YKX03k9iHisNwRpWMW+8Ol",
+	"beXblZWrylVM+bjRueVHM63/RzJJXDoNoqRU9dFoMEI5wUxWVytpliECxe+uvQIXVWjrFLmPprovpMBX",
+	"PKsS9UasqOpne2vt3fjOZkAtPwgxBVruhr/o1SDn0cOSc5dmr/qrlG3s76TT61+73coHbtyXtANurdb/",
+	"aLr5ngLiXYYTUpbZhmRETaMefHb1Yzfbc9VGbFiD3F3NaqVM7sbA7hucj68LtjLPlzeDv2z64z3B6Z0o",
+	"48BI9W439QMD52y9wAqK5MtePC5XD1OZC7teJUfdAS1VB/ir2paqfpBK6xDJzdVgrwAEZ3RJ+ugn7Xu7",
+	"IhIYYGp9U0uvinPotjtB48FJKyETUEew9D2pebcN5L4gHCD8L6Q1LI6Nov6DKY+v2CW8J6ca8rsbryrv",
+	"IkZQnL+sXbwoufPJQ13AaCmF8mrIV6kXSui6IiZQZi85mmHRj/6Akt7czgIHsIuK7D2ubv/6eZa5y15V",
+	"kI4K+4mIGE036OyHD2EX+p2b/BEP0e+403GODvz+Q3lhypvUw2350yUAAtdtgkEDQ1w4WSJuAhI5ThbU",
+	"XBpYiSyaRAulisnBwXD0tD/oD/rDybPBswFwg10sWFZT7+dUuf0lYIEIAtCDqb2Ec3UE43/rPPRi8Oq+",
+	"JMQGbGsCRj4pC4i8L5XL6Oby5n8CAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -29,6 +29,7 @@ type commands struct {
 	Lag    lagCmd    `cmd:"" help:"Show how far the consumer groups are behind, and what to do about it."`
 	Replay replayCmd `cmd:"" help:"Have a service read a topic's history again, beside the live one or in it."`
 	DLQ    dlqCmd    `cmd:"" name:"dlq" help:"List, group, show, redrive, edit and discard dead letters."`
+	Saga   sagaCmd   `cmd:"" help:"List and show orders' sagas; retry, skip and compensate those that are stuck."`
 	Order  orderCmd  `cmd:"" help:"Look at orders."`
 	Story  storyCmd  `cmd:"" help:"Tell an order's whole story from the topics alone, and check it."`
 	Topics topicsCmd `cmd:"" help:"Hold Kafka's topics against topics.yaml, and make them so."`

@@ -10,65 +10,9 @@ import (
 	"time"
 
 	"github.com/orderflow/orderflow/pkg/kafka"
-	"github.com/orderflow/orderflow/tools/client"
 	"github.com/orderflow/orderflow/tools/internal/terminal"
 	"github.com/orderflow/orderflow/tools/topics"
 )
-
-type orderCmd struct {
-	Timeline timelineCmd `cmd:"" help:"Show every step of an order's saga with times, attempts and outcomes."`
-}
-
-type timelineCmd struct {
-	URL  string `help:"Base URL of the order service." env:"ORDER_URL" default:"http://127.0.0.1:8080"`
-	JSON bool   `name:"json" help:"Print JSON for programs."`
-	ID   string `arg:"" help:"The order."`
-}
-
-// Run prints the timeline that the order service tells.
-func (t timelineCmd) Run(ctx context.Context, c console) error {
-	system, err := client.New(client.Addresses{URLs: map[string]string{"order": strings.TrimSuffix(t.URL, "/")}})
-	if err != nil {
-		return err
-	}
-	defer system.Close()
-	timeline, err := system.Timeline(ctx, t.ID)
-	if err != nil {
-		return err
-	}
-	if t.JSON {
-		return printJSON(c, timeline)
-	}
-	style := terminal.For(c.out)
-	why := ""
-	if timeline.Failure != nil {
-		why = ": " + timeline.Failure.Code
-		if timeline.Failure.Detail != nil {
-			why += " (" + *timeline.Failure.Detail + ")"
-		}
-	}
-	say(c.out, "%s\n", style.Bold(fmt.Sprintf("Order %s is %s, its saga %s%s", timeline.OrderID, timeline.State, timeline.Status, why)))
-	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	say(table, "\nSTEP\tSTATUS\tATTEMPTS\tUNDONE\tTOOK\n")
-	for _, s := range timeline.Steps {
-		say(table, "%s\t%s\t%d\t%d\t%s\n", s.Name, s.Status, s.Attempts, s.UndoAttempts, took(s.StartedAt, s.EndedAt))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	say(c.out, "\n")
-	for _, e := range timeline.Entries {
-		say(c.out, "  +%.3f s  %s\n", e.At.Sub(timeline.StartedAt).Seconds(), e.Text)
-	}
-	return nil
-}
-
-func took(from, to *time.Time) string {
-	if from == nil || to == nil {
-		return ""
-	}
-	return to.Sub(*from).Round(time.Millisecond).String()
-}
 
 type storyCmd struct {
 	Brokers []string      `help:"Kafka brokers, host:port separated by commas." env:"KAFKA_BROKERS" required:""`

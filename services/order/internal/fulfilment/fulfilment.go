@@ -62,8 +62,27 @@ func (f *Fulfilment) Cancel(ctx context.Context, tx *outbox.Tx, id, detail strin
 	return o, err
 }
 
-// Deadline looks at one saga whose deadline seems to have passed.
-func (f *Fulfilment) Deadline(ctx context.Context, tx *outbox.Tx, id string) error {
+// Intervene has an operator's word followed, see saga.Intervention. It returns the saga as it then stands, also beside a
+// refusal.
+func (f *Fulfilment) Intervene(ctx context.Context, tx *outbox.Tx, id string, in saga.Intervention) (saga.State, error) {
+	o, err := store.Load(ctx, tx.Tx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return saga.State{}, saga.ErrNotFound
+	}
+	if err != nil {
+		return saga.State{}, err
+	}
+	in.At = tx.Now()
+	_, refused := f.advance(ctx, tx, o, in)
+	state, err := f.sagas.Load(ctx, tx.Tx, id)
+	if refused != nil {
+		err = refused
+	}
+	return state, err
+}
+
+// Deadline looks at one saga whose deadline seems to have passed at an instant.
+func (f *Fulfilment) Deadline(ctx context.Context, tx *outbox.Tx, id string, at time.Time) error {
 	o, err := store.Load(ctx, tx.Tx, id)
 	if err != nil {
 		return err
@@ -72,10 +91,11 @@ func (f *Fulfilment) Deadline(ctx context.Context, tx *outbox.Tx, id string) err
 	if err != nil {
 		return err
 	}
-	due, is := state.Due(tx.Now())
+	due, is := state.Due(at)
 	if !is {
 		return nil // answered, or fired by another replica, in the meantime
 	}
+	due.At = tx.Now()
 	ctx = event.WithCause(ctx, event.Cause{
 		ID: fmt.Sprintf("deadline:%s:%s", due.Step, state.NextDeadline().Format(time.RFC3339Nano)), CorrelationID: id,
 	})

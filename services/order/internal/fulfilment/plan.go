@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/orderflow/orderflow/api/events"
+	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/saga"
 	"github.com/orderflow/orderflow/services/order/internal/rules"
@@ -16,22 +17,21 @@ const (
 	stepShip    = "arrange_shipping"
 )
 
-// Deadlines of every step.
-type Deadlines struct {
+// Limits of every step.
+type Limits struct {
 	// Do is how long a participant may take to answer before the order is cancelled.
 	Do time.Duration
 	// Undo is how long it may take to answer a compensation before that is sent again.
 	Undo time.Duration
+	// UndoAttempts is how often a compensation is sent before an operator must look at it.
+	UndoAttempts int
 }
-
-// maxUndoAttempts is how often a compensation is sent before an operator must look at it.
-const maxUndoAttempts = 10
 
 // Plans are the sagas of an order: the one that new orders get, and all that orders under way may have begun under. A
 // changed plan is a new version beside the old one, which stays for as long as an order may run under it.
-func Plans(d Deadlines) (current *saga.Definition, all []*saga.Definition, err error) {
+func Plans(l Limits) (current *saga.Definition, all []*saga.Definition, err error) {
 	step := func(name string) saga.Step {
-		return saga.Step{Name: name, Deadline: d.Do, UndoDeadline: d.Undo, MaxUndoAttempts: maxUndoAttempts}
+		return saga.Step{Name: name, Deadline: l.Do, UndoDeadline: l.Undo, MaxUndoAttempts: l.UndoAttempts}
 	}
 	versions := [][]saga.Step{
 		{step(stepReserve), step(stepCharge), step(stepShip)},
@@ -44,6 +44,13 @@ func Plans(d Deadlines) (current *saga.Definition, all []*saga.Definition, err e
 		all = append(all, current)
 	}
 	return current, all, nil
+}
+
+// Participants are who the commands go to: the groups, and their topics.
+func Participants() app.Participants {
+	return app.Participants{
+		"inventory": {events.TopicInventoryCommands}, "payment": {events.TopicPaymentCommands}, "shipping": {events.TopicShippingCommands},
+	}
 }
 
 // command is the message that a saga's command sends for an order.

@@ -15,7 +15,7 @@ import (
 
 func plans(t *testing.T) (current *saga.Definition, all []*saga.Definition) {
 	t.Helper()
-	current, all, err := Plans(Deadlines{Do: 30 * time.Second, Undo: 10 * time.Second})
+	current, all, err := Plans(Limits{Do: 30 * time.Second, Undo: 10 * time.Second, UndoAttempts: 10})
 	require.NoError(t, err)
 	return current, all
 }

@@ -96,33 +96,3 @@ func (s *Server) GetOrder(ctx context.Context, r orderapi.GetOrderRequestObject)
 		Body: body(o), Headers: orderapi.GetOrder200ResponseHeaders{ETag: httpapi.ETag(o.Version)},
 	}, nil
 }
-
-// GetTimeline tells an order's story, as its saga has written it down.
-func (s *Server) GetTimeline(ctx context.Context, r orderapi.GetTimelineRequestObject) (orderapi.GetTimelineResponseObject, error) {
-	o, err := s.get(ctx, r.OrderID)
-	if err != nil {
-		return nil, err
-	}
-	state, err := s.Sagas.Get(ctx, s.App.DB, r.OrderID)
-	if err != nil {
-		return nil, err
-	}
-	t := orderapi.Timeline{
-		OrderID: o.ID, State: orderapi.OrderState(o.State), Status: orderapi.SagaStatus(state.Status),
-		Failure: failure(state.Reason, state.Detail), StartedAt: state.StartedAt, EndedAt: instant(state.EndedAt),
-		Steps: make([]orderapi.TimelineStep, len(state.Steps)), Entries: make([]orderapi.TimelineEntry, len(state.Journal)),
-	}
-	for i, step := range state.Steps {
-		t.Steps[i] = orderapi.TimelineStep{
-			Name: step.Name, Status: orderapi.StepStatus(step.Status), Attempts: step.Attempts, UndoAttempts: step.UndoAttempts,
-			StartedAt: instant(step.StartedAt), EndedAt: instant(step.EndedAt), UndoStartedAt: instant(step.UndoStartedAt),
-			UndoEndedAt: instant(step.UndoEndedAt), Deadline: instant(step.Deadline), Failure: failure(step.Reason, step.Detail),
-		}
-	}
-	for i, e := range state.Journal {
-		t.Entries[i] = orderapi.TimelineEntry{
-			At: e.At, Kind: string(e.Kind), Step: optional(e.Step), Text: e.String(), MessageID: optional(e.MessageID),
-		}
-	}
-	return orderapi.GetTimeline200JSONResponse(t), nil
-}

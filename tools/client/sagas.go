@@ -1,0 +1,110 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	notificationapi "github.com/orderflow/orderflow/api/rest/notification"
+	orderapi "github.com/orderflow/orderflow/api/rest/order"
+	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
+)
+
+// Sagas lists the sagas that a filter selects, the oldest first, but no more than most. It tells whether there are more.
+func (s *System) Sagas(ctx context.Context, f orderapi.ListSagasParams, most int) (all []orderapi.Saga, more bool, err error) {
+	all = []orderapi.Saga{}
+	for {
+		limit := min(pageSize, most-len(all))
+		f.Limit = &limit
+		a, err := s.Orders.ListSagasWithResponse(ctx, &f)
+		if err != nil {
+			return nil, false, fmt.Errorf("list sagas: %w", err)
+		}
+		page, err := answered("list sagas", a.JSON200, a.HTTPResponse, a.Body)
+		if err != nil {
+			return nil, false, err
+		}
+		all = append(all, page.Items...)
+		if page.NextCursor == nil || len(all) >= most {
+			return all, page.NextCursor != nil, nil
+		}
+		f.Cursor = page.NextCursor
+	}
+}
+
+// Saga reads a saga, and what an operator may do with it.
+func (s *System) Saga(ctx context.Context, id string) (orderapi.SagaDetail, error) {
+	a, err := s.Orders.GetSagaWithResponse(ctx, id)
+	if err != nil {
+		return orderapi.SagaDetail{}, fmt.Errorf("read saga %s: %w", id, err)
+	}
+	return answered("read saga "+id, a.JSON200, a.HTTPResponse, a.Body)
+}
+
+// RetrySaga sends the command that a saga waits for once more. version is the one that was seen.
+func (s *System) RetrySaga(ctx context.Context, id string, version int64, by By) (orderapi.Saga, error) {
+	a, err := s.Orders.RetrySagaWithResponse(ctx, id, &orderapi.RetrySagaParams{IfMatch: etag(version)}, orderapi.RetrySagaJSONRequestBody(by))
+	if err != nil {
+		return orderapi.Saga{}, fmt.Errorf("retry saga %s: %w", id, err)
+	}
+	return answered("retry saga "+id, a.JSON200, a.HTTPResponse, a.Body)
+}
+
+// SkipSagaStep has a saga go on without undoing a step.
+func (s *System) SkipSagaStep(ctx context.Context, id, step string, version int64, by By) (orderapi.Saga, error) {
+	a, err := s.Orders.SkipSagaStepWithResponse(ctx, id, &orderapi.SkipSagaStepParams{IfMatch: etag(version)},
+		orderapi.SkipSagaStepJSONRequestBody{Actor: by.Actor, Reason: by.Reason, Step: step})
+	if err != nil {
+		return orderapi.Saga{}, fmt.Errorf("skip step %s of saga %s: %w", step, id, err)
+	}
+	return answered("skip step "+step+" of saga "+id, a.JSON200, a.HTTPResponse, a.Body)
+}
+
+// CompensateSaga has everything undone that a saga did.
+func (s *System) CompensateSaga(ctx context.Context, id string, version int64, by By) (orderapi.Saga, error) {
+	a, err := s.Orders.CompensateSagaWithResponse(ctx, id, &orderapi.CompensateSagaParams{IfMatch: etag(version)}, orderapi.CompensateSagaJSONRequestBody(by))
+	if err != nil {
+		return orderapi.Saga{}, fmt.Errorf("compensate saga %s: %w", id, err)
+	}
+	return answered("compensate saga "+id, a.JSON200, a.HTTPResponse, a.Body)
+}
+
+func etag(version int64) *string {
+	tag := fmt.Sprintf(`"%d"`, version)
+	return &tag
+}
+
+// LettersOf lists a service's dead letters with a key, in any state.
+func (s *System) LettersOf(ctx context.Context, service, key string) ([]letters.Letter, error) {
+	all, err := s.Letters(ctx, service, "")
+	return slices.DeleteFunc(all, func(l letters.Letter) bool { return l.Key == nil || *l.Key != key }), err
+}
+
+// NotificationsOf lists what a customer was told of an order that was placed at an instant, the newest first.
+func (s *System) NotificationsOf(ctx context.Context, customer, order string, placed time.Time) ([]notificationapi.Notification, error) {
+	limit := pageSize
+	params := &notificationapi.ListNotificationsParams{Limit: &limit}
+	var all []notificationapi.Notification
+	for {
+		a, err := s.Notifications.ListNotificationsWithResponse(ctx, customer, params)
+		if err != nil {
+			return nil, fmt.Errorf("list the notifications of %s: %w", customer, err)
+		}
+		page, err := answered("list the notifications of "+customer, a.JSON200, a.HTTPResponse, a.Body)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range page.Items {
+			if n.OrderID == order {
+				all = append(all, n)
+			}
+		}
+		// A page that is all of the time before tells that there is no more.
+		before := !slices.ContainsFunc(page.Items, func(n notificationapi.Notification) bool { return !n.At.Before(placed) })
+		if page.NextCursor == nil || before {
+			return all, nil
+		}
+		params.Cursor = page.NextCursor
+	}
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	orderapi "github.com/orderflow/orderflow/api/rest/order"
+	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
+	"github.com/orderflow/orderflow/tools/client"
+	"github.com/orderflow/orderflow/tools/internal/terminal"
+)
+
+type orderCmd struct {
+	Timeline timelineCmd `cmd:"" help:"Show an order's request, its saga's steps and attempts, its dead letters and what was done with them, and what its customer was told, in one list."`
+}
+
+type timelineCmd struct {
+	services `embed:"" group:"addresses"`
+	JSON     bool   `name:"json" help:"Print JSON for programs."`
+	ID       string `arg:"" help:"The order."`
+}
+
+// joinTimeout bounds how long one service is asked for its part.
+const joinTimeout = 5 * time.Second
+
+// moment is one thing that happened to an order.
+type moment struct {
+	At    time.Time `json:"at"`
+	From  string    `json:"from"` // the service that knows it
+	Kind  string    `json:"kind"`
+	Text  string    `json:"text"`
+	Cause string    `json:"cause,omitempty"`
+}
+
+// joined is what is known of an order.
+type joined struct {
+	orderapi.Timeline
+	Moments []moment `json:"moments"`
+	// Missing are the parts that could not be had, and why.
+	Missing []string `json:"missing"`
+}
+
+// Run prints what the order service tells, joined with what the other services know of the order.
+func (t timelineCmd) Run(ctx context.Context, c console) error {
+	system, err := t.connect()
+	if err != nil {
+		return err
+	}
+	defer system.Close()
+	j, err := join(ctx, system, t.ID)
+	if err != nil {
+		return err
+	}
+	if t.JSON {
+		return printJSON(c, j)
+	}
+	return j.print(c)
+}
+
+// join asks each service for its part. Without the order service there is no timeline; the others may be away.
+func join(ctx context.Context, system *client.System, id string) (joined, error) {
+	timeline, err := system.Timeline(ctx, id)
+	if err != nil {
+		return joined{}, err
+	}
+	o, err := system.Order(ctx, id)
+	if err != nil {
+		return joined{}, err
+	}
+	j := joined{Timeline: timeline, Missing: []string{}}
+	for _, e := range timeline.Entries {
+		cause := ""
+		if e.Cause != nil {
+			cause = *e.Cause
+		}
+		j.Moments = append(j.Moments, moment{At: e.At, From: "order", Kind: e.Kind, Text: e.Text, Cause: cause})
+	}
+	ask := func(what string, part func(ctx context.Context) ([]moment, error)) {
+		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+		defer cancel()
+		moments, err := part(ctx)
+		if err != nil {
+			j.Missing = append(j.Missing, fmt.Sprintf("%s: %s", what, err))
+		}
+		j.Moments = append(j.Moments, moments...)
+	}
+	for _, service := range client.Services() {
+		ask("dead letters of "+service, func(ctx context.Context) ([]moment, error) {
+			all, err := system.LettersOf(ctx, service, id)
+			var moments []moment
+			for _, l := range all {
+				moments = append(moments, ofLetter(service, l)...)
+			}
+			return moments, err
+		})
+	}
+	ask("notifications", func(ctx context.Context) ([]moment, error) {
+		told, err := system.NotificationsOf(ctx, o.CustomerID, id, o.CreatedAt)
+		moments := make([]moment, len(told))
+		for i, n := range told {
+			moments[i] = moment{At: n.At, From: "notification", Kind: "notification", Text: "customer told: " + n.Title, Cause: n.Kind}
+		}
+		return moments, err
+	})
+	slices.SortStableFunc(j.Moments, func(a, b moment) int { return a.At.Compare(b.At) })
+	return j, ctx.Err()
+}
+
+// ofLetter is what a dead letter tells: the last time that its message was given up, and the last verb.
+func ofLetter(service string, l letters.Letter) []moment {
+	times := ""
+	if l.Failures > 1 {
+		times = fmt.Sprintf(", the %d. time", l.Failures)
+	}
+	moments := []moment{{
+		At: l.FailedAt, From: service, Kind: "dead_letter", Cause: string(l.ErrorType) + ": " + l.Error,
+		Text: fmt.Sprintf("%s given up after %d retries%s: dead letter %s", l.EventType, l.Retries, times, l.ID),
+	}}
+	if l.State != letters.StateWaiting || l.Actor != "" {
+		moments = append(moments, moment{
+			At: l.UpdatedAt, From: service, Kind: "dead_letter_" + string(l.State), Text: fmt.Sprintf("dead letter %s is %s", l.ID, l.State),
+			Cause: fmt.Sprintf("operator %s: %s", l.Actor, l.Reason),
+		})
+	}
+	return moments
+}
+
+func (j joined) print(c console) error {
+	style := terminal.For(c.out)
+	why := ""
+	if j.Failure != nil {
+		why = ": " + because(j.Failure)
+	}
+	say(c.out, "%s\n", style.Bold(fmt.Sprintf("Order %s is %s, its saga %s%s", j.OrderID, j.State, j.Status, why)))
+	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	say(table, "\nSTEP\tSTATUS\tATTEMPTS\tUNDONE\tTOOK\n")
+	for _, s := range j.Steps {
+		status := string(s.Status)
+		if s.UndoSkipped != nil && *s.UndoSkipped {
+			status = "undo skipped"
+		}
+		say(table, "%s\t%s\t%d\t%d\t%s\n", s.Name, status, s.Attempts, s.UndoAttempts, took(s.StartedAt, s.EndedAt))
+	}
+	say(table, "\nAFTER\tFROM\tWHAT\tBECAUSE OF\n")
+	for _, m := range j.Moments {
+		say(table, "+%.3f s\t%s\t%s\t%s\n", m.At.Sub(j.Moments[0].At).Seconds(), m.From, m.Text, terminal.Clip(m.Cause, 80))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, missing := range j.Missing {
+		say(c.out, "%s\n", style.Bad("Missing: "+missing))
+	}
+	return nil
+}
+
+func took(from, to *time.Time) string {
+	if from == nil || to == nil {
+		return ""
+	}
+	return to.Sub(*from).Round(time.Millisecond).String()
+}
