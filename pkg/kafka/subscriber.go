@@ -51,7 +51,7 @@ type SubscriberConfig struct {
 	// fetched ahead of them comes on top, about 1 MiB a partition. Default 2 MiB.
 	MaxInFlightBytes int
 	// InstanceID, when set, makes the process a static member (KIP-345): it gets its partitions back at once when it
-	// is killed and started again. The price: after Close its partitions wait SessionTimeout for another member.
+	// is killed and started again. No other process may have the name at the same time. Close leaves the group.
 	InstanceID string
 	// NackDelay is the wait before a message that was not acknowledged is handed out again. Default 100 ms.
 	NackDelay time.Duration
