@@ -46,6 +46,35 @@ native-deps: ## what STACK=native needs: java, Kafka's jars, redis-server and Po
 native-reset: build ## stop the native stack and remove its data
 	@STACK=native bin/orderctl reset
 
+##@ Deploy it, a service at a time
+
+# What an image is labelled with. TAG is also what the binary calls its version.
+export REGISTRY ?= orderflow
+export TAG ?= dev
+IMAGES = REVISION="$$(git rev-parse HEAD)" SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" docker buildx bake --file deploy/docker-bake.hcl --load
+ENV ?= staging
+OVERLAY = deploy/kubernetes/overlays/$(ENV)/$(SERVICE)
+
+.PHONY: image
+image: ## one service's image; SERVICE=payment, REGISTRY=registry.example/orderflow TAG=1.4.0
+	@[ -d "services/$(SERVICE)" ] && [ -n "$(SERVICE)" ] || { echo "SERVICE is \"$(SERVICE)\", must be one of $(SERVICES)" >&2; exit 2; }
+	@$(IMAGES) $(SERVICE)
+
+.PHONY: images
+images: ## every service's image, and orderctl's
+	@$(IMAGES)
+
+.PHONY: deploy
+deploy: bin/manifests ## one service to Kubernetes; SERVICE=payment ENV=staging|production, DRY_RUN=1 only prints it
+	@[ -f "$(OVERLAY)/kustomization.yaml" ] || { echo "there is no $(OVERLAY): SERVICE is one of $(SERVICES), ENV one of $(notdir $(wildcard deploy/kubernetes/overlays/*))" >&2; exit 2; }
+	@if [ -n "$(DRY_RUN)" ]; then bin/manifests render $(OVERLAY); \
+	else kubectl apply -k $(OVERLAY) && kubectl rollout status deployment/orderflow-$(SERVICE) --timeout=5m \
+		--namespace "$$(bin/manifests render $(OVERLAY) | sed -n 's/^  namespace: //p' | head -n 1)"; fi
+
+.PHONY: affected
+affected: ## the services that a change concerns, by what they import; BASE=main
+	@go run ./tools/cmd/affected $(or $(BASE),main)
+
 ##@ Work on it
 
 .PHONY: build
@@ -64,7 +93,7 @@ test-unit: bin/gotestsum bin/contracts ## the modules' own tests
 	@mkdir -p .build
 	@bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout 15m \
 		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) 2>&1 | tee .build/test-unit.txt
-	@cd tools/build && GOWORK=off go test ./contracts
+	@cd tools/build && GOWORK=off go test ./...
 
 .PHONY: test-e2e test-e2e-native
 test-e2e: bin/gotestsum build ## the end-to-end suite against a stack of its own
@@ -115,7 +144,7 @@ generate: ## the code that is made of the contracts
 	@for m in $(MODULES); do echo "generate $$m"; (cd $$m && go generate ./...); done
 
 .PHONY: verify
-verify: verify-format verify-modules verify-generated verify-contracts ## what must hold beside the tests: modules build alone, generated code is fresh, nothing released is broken
+verify: verify-format verify-modules verify-generated verify-contracts verify-manifests ## what must hold beside the tests: modules build alone, generated code is fresh, nothing released is broken, manifests are valid
 	@echo "Everything holds."
 
 .PHONY: verify-format
@@ -135,6 +164,10 @@ verify-generated:
 verify-contracts: bin/contracts
 	@echo "contracts"; bin/contracts check api
 
+.PHONY: verify-manifests
+verify-manifests: bin/manifests
+	@echo "manifests"; bin/manifests check deploy/kubernetes
+
 .PHONY: clean
 clean: ## remove what was built, and the data of the embedded stack
 	@rm -rf bin .build .data/embedded
@@ -148,6 +181,9 @@ bin/gotestsum: tools/build/go.mod tools/build/go.sum
 
 bin/contracts: tools/build/go.mod tools/build/go.sum $(wildcard tools/build/contracts/*.go)
 	@echo "building contracts"; $(BUILD_TOOL) ./contracts && touch $@
+
+bin/manifests: tools/build/go.mod tools/build/go.sum $(wildcard tools/build/manifests/*.go tools/build/manifests/schemas/*)
+	@echo "building manifests"; $(BUILD_TOOL) ./manifests && touch $@
 
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo "building golangci-lint, which takes minutes the first time"
