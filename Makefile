@@ -14,12 +14,12 @@ PINNED := tools/build tools/lint
 # go build writes a binary only when it changed; touch tells make.
 BUILD_TOOL = GOWORK=off go build -C tools/build -trimpath -o $(ROOT)/bin/
 
-# STACK=native runs it all on Apache Kafka, Redis and PostgreSQL; BROKERS=3 on three Kafka brokers.
+# STACK=native runs it all on Apache Kafka, Redis and PostgreSQL, BROKERS=3 on three Kafka brokers; STACK=compose in Docker.
 export STACK ?= embedded
 export BROKERS ?= 1
 export NATIVE_DIR ?= $(ROOT)/.data/native
 
-##@ Run it, on the embedded stack or with STACK=native [BROKERS=3]
+##@ Run it, on the embedded stack or with STACK=native [BROKERS=3]; demo and test also with STACK=compose
 
 .PHONY: demo
 demo: build ## take orders through every branch of the saga, and check the books; ARGS=--json for programs
@@ -82,7 +82,10 @@ build: ## the services, orderctl and what it measures them against, into bin/
 	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl ./tools/rivals/orchestrator/cmd/orchestrator
 
 # On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
-SUITES := $(if $(filter native,$(STACK)),pkg-native bench-native e2e-native cluster-native,unit e2e)
+SUITES_embedded := unit e2e
+SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native
+SUITES_compose := e2e-compose
+SUITES := $(or $(SUITES_$(STACK)),$(error STACK is "$(STACK)", must be embedded, native or compose))
 
 .PHONY: test
 test: $(SUITES:%=test-%) ## every test: of the modules, with the race detector, then end to end; STACK=native: what meets servers
@@ -95,13 +98,11 @@ test-unit: bin/gotestsum bin/contracts ## the modules' own tests
 		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) 2>&1 | tee .build/test-unit.txt
 	@cd tools/build && GOWORK=off go test ./...
 
-.PHONY: test-e2e test-e2e-native
-test-e2e: bin/gotestsum build ## the end-to-end suite against a stack of its own
+.PHONY: test-e2e test-e2e-native test-e2e-compose
+test-e2e test-e2e-native test-e2e-compose: bin/gotestsum build ## the end-to-end suite against a stack of its own
 	@mkdir -p .build
-	@bin/orderctl run -- bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/test-e2e.txt
-test-e2e-native: bin/gotestsum build
-	@mkdir -p .build
-	@STACK=native bin/orderctl run -- bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/test-e2e-native.txt
+	@STACK=$(if $(filter test-e2e,$@),embedded,$(@:test-e2e-%=%)) bin/orderctl run -- \
+		bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/$@.txt
 
 .PHONY: test-cluster-native
 test-cluster-native: bin/gotestsum build
@@ -125,6 +126,12 @@ test-bench-native: bin/gotestsum build
 		export TEST_KAFKA_BROKERS=$$KAFKA_BROKERS TEST_POSTGRES_URL=$$POSTGRES_URL; \
 		bin/gotestsum --format pkgname-and-test-fails -- -race -count=1 -timeout 5m -tags native ./tools/internal/bench' \
 		2>&1 | tee .build/test-bench-native.txt
+
+# It starts its own servers, and two replicas of each service.
+.PHONY: test-rolling-native
+test-rolling-native: bin/gotestsum build
+	@mkdir -p .build
+	@bin/gotestsum --format standard-verbose -- -count=1 -timeout 5m -tags native ./tools/internal/rolling 2>&1 | tee .build/test-rolling-native.txt
 
 .PHONY: mutants
 mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some

@@ -38,8 +38,8 @@ func Settings() map[string][]string {
 
 // Config is a run as it should be.
 type Config struct {
-	// Stack is the system to run, with Settings for its services.
-	Stack stack.Options
+	// Start starts the system to show, with Settings for its services.
+	Start func(ctx context.Context) (System, error)
 	// Orders is how many mixed orders are placed at once.
 	Orders int
 	// Seed makes the random choices.
@@ -48,11 +48,24 @@ type Config struct {
 	Progress func(format string, args ...any)
 }
 
+// System is a whole Orderflow that a run starts, breaks and stops: *stack.Stack is one, *compose.Stack another.
+type System interface {
+	URL(service string) string
+	Brokers() []string
+	RedisURL() string
+	// Servers are what Kill and Restart take besides services.
+	Servers() []string
+	Kill(name string) error
+	Restart(ctx context.Context, name string) error
+	Exits() <-chan stack.Exit
+	Stop(ctx context.Context) error
+}
+
 // show is a run at work.
 type show struct {
 	cfg    Config
 	began  time.Time
-	stack  *stack.Stack
+	stack  System
 	system *client.System
 	topics *topics.Client
 
@@ -66,7 +79,7 @@ func Run(caller context.Context, cfg Config) (report Report, err error) {
 	defer cancel()
 	s := &show{cfg: cfg, began: time.Now(), report: Report{Seed: cfg.Seed}}
 	cfg.Progress("starting Kafka, Redis and six services")
-	if s.stack, err = stack.Start(ctx, cfg.Stack); err != nil {
+	if s.stack, err = cfg.Start(ctx); err != nil {
 		return s.report, err
 	}
 	defer func() {
