@@ -4,6 +4,7 @@ package rolling_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -134,8 +135,7 @@ func settled(ctx context.Context, t *testing.T, system *client.System) map[strin
 		}
 		for _, o := range all {
 			if !client.Final(o) {
-				_, err = system.Ended(ctx, o.OrderID)
-				return err
+				return fmt.Errorf("order %s is still %s", o.OrderID, o.State)
 			}
 		}
 		return nil
