@@ -359,13 +359,14 @@ func TestStaticMemberLeaves(t *testing.T) {
 	t.Parallel()
 	_, cfg := broker(t, 2, "topic")
 	p := publisher(t, cfg)
-	config := kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}, SessionTimeout: time.Minute}
+	// The cluster would wait that long for a member that is silent, or does not come to a rebalance: longer than receive.
+	config := kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}, SessionTimeout: time.Minute, DrainTimeout: time.Minute}
 	for n, name := range []string{"one", "another"} {
 		config.InstanceID = name
 		s := subscriber(t, config)
 		messages := subscribe(t, s, "topic")
 		send(t, p, addressed("topic", "k", n))
-		m := receive(t, messages) // within less than a session's minute
+		m := receive(t, messages)
 		require.Equal(t, fmt.Sprintf("k-%d", n), m.UUID)
 		m.Ack()
 		require.NoError(t, s.Close())
