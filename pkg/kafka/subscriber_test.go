@@ -328,51 +328,6 @@ func TestSubscriberConfigIsChecked(t *testing.T) {
 	}
 }
 
-// A process that is killed and started again under its InstanceID has its partitions back at once, and what it had not
-// finished comes again.
-func TestStaticMemberIsBackAtOnce(t *testing.T) {
-	t.Parallel()
-	cluster, cfg := broker(t, 2, "topic")
-	p := publisher(t, cfg)
-	config := kafka.SubscriberConfig{
-		Config: cfg, Topics: []string{"topic"}, InstanceID: "one", DrainTimeout: time.Millisecond, SessionTimeout: 30 * time.Second,
-	}
-	// A process that is killed says nothing to the group: its goodbye is answered, and not heard.
-	cluster.ControlKey(int16(kmsg.LeaveGroup), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		return r.ResponseKind(), nil, true
-	})
-	for n := range 2 {
-		s := subscriber(t, config)
-		messages := subscribe(t, s, "topic")
-		start := time.Now()
-		send(t, p, addressed("topic", "k", n))
-		require.Equal(t, "k-0", receive(t, messages).UUID)
-		require.Less(t, time.Since(start), 10*time.Second)
-		require.NoError(t, s.Close())
-		require.Len(t, assigned(t, cluster, "group"), 1)
-	}
-}
-
-// A static member that stops leaves its group: another process, of another name, has its partitions at once.
-func TestStaticMemberLeaves(t *testing.T) {
-	t.Parallel()
-	_, cfg := broker(t, 2, "topic")
-	p := publisher(t, cfg)
-	// The cluster would wait that long for a member that is silent, or does not come to a rebalance: longer than receive.
-	config := kafka.SubscriberConfig{Config: cfg, Topics: []string{"topic"}, SessionTimeout: time.Minute, DrainTimeout: time.Minute}
-	for n, name := range []string{"one", "another"} {
-		config.InstanceID = name
-		s := subscriber(t, config)
-		messages := subscribe(t, s, "topic")
-		send(t, p, addressed("topic", "k", n))
-		m := receive(t, messages)
-		require.Equal(t, fmt.Sprintf("k-%d", n), m.UUID)
-		m.Ack()
-		require.NoError(t, s.Close())
-	}
-}
-
 // At most once: the offset is committed before the message is out, and what was not acknowledged does not come again.
 func TestAtMostOnceCommitsFirst(t *testing.T) {
 	t.Parallel()
