@@ -128,7 +128,7 @@ func brokenRules(service string, objects []map[string]any) []string {
 		return append(r.wrong, "a pod has one container")
 	}
 	r.pod(d.Template.Spec, settings)
-	r.selectors(d, all)
+	r.selectors(d)
 	r.scaling(d, deployed)
 	return r.wrong
 }
@@ -179,7 +179,7 @@ func (r *rules) pod(p pod, settings object) {
 }
 
 // selectors: whoever chooses pods chooses this service's, all of them and no others.
-func (r *rules) selectors(d deployment, all []object) {
+func (r *rules) selectors(d deployment) {
 	want := map[string]string{"app.kubernetes.io/name": r.service}
 	same := func(kind string, got map[string]string) {
 		r.must(len(got) == 1 && got["app.kubernetes.io/name"] == r.service, "%s selects pods by %v, must be %v", kind, got, want)
