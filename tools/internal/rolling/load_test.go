@@ -97,7 +97,7 @@ func (l *load) order(p *phase) {
 		CustomerID: "ada", PaymentMethod: "tok_approved", Lines: []orderapi.Line{{SKU: "MUG-BLUE", Quantity: 1}},
 		ShippingAddress: orderapi.Address{Name: "Ada Lovelace", Street: "Musterstrasse 1", PostalCode: "10115", City: "Berlin", Country: "DE"},
 	})
-	p.note(time.Since(began), err, o.OrderID)
+	l.note(p, time.Since(began), err, o.OrderID)
 }
 
 func (l *load) read(p *phase, service, path string) {
@@ -106,17 +106,22 @@ func (l *load) read(p *phase, service, path string) {
 	if err == nil && status != 200 {
 		err = fmt.Errorf("GET %s of %s: %d %s", path, service, status, body)
 	}
-	p.note(time.Since(began), err, "")
+	l.note(p, time.Since(began), err, "")
 }
 
-func (p *phase) note(took time.Duration, err error, id string) {
+// note counts a request to the phase in which it began, and a failure to the one in which it failed.
+func (l *load) note(p *phase, took time.Duration, err error, id string) {
+	if err != nil {
+		now := l.phase.Load()
+		now.mu.Lock()
+		now.failures = append(now.failures, err.Error())
+		now.mu.Unlock()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.requests++
 	p.took = append(p.took, took)
-	if err != nil {
-		p.failures = append(p.failures, err.Error())
-	} else if id != "" {
+	if err == nil && id != "" {
 		p.placed = append(p.placed, id)
 	}
 }
