@@ -190,7 +190,7 @@ bin/contracts: tools/build/go.mod tools/build/go.sum $(wildcard tools/build/cont
 	@echo "building contracts"; $(BUILD_TOOL) ./contracts && touch $@
 
 bin/manifests: tools/build/go.mod tools/build/go.sum $(wildcard tools/build/manifests/*.go tools/build/manifests/schemas/*)
-	@echo "building manifests"; $(BUILD_TOOL) ./manifests && touch $@
+	@echo "building manifests" >&2; $(BUILD_TOOL) ./manifests && touch $@
 
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo "building golangci-lint, which takes minutes the first time"

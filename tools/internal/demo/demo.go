@@ -17,9 +17,11 @@ import (
 
 // Bounds of a run.
 const (
-	// runTimeout is for the whole of it, stopTimeout for the stop after it.
-	runTimeout  = 3 * time.Minute
-	stopTimeout = 30 * time.Second
+	// startTimeout is for the start, in which images may have to be built, runTimeout for the play, stopTimeout for the
+	// stop after it.
+	startTimeout = 20 * time.Minute
+	runTimeout   = 3 * time.Minute
+	stopTimeout  = 30 * time.Second
 	// endTimeout is how long an order may take to end, or a thing to show.
 	endTimeout = 45 * time.Second
 	// booksTimeout is how long the listeners may lag behind.
@@ -75,13 +77,15 @@ type show struct {
 
 // Run runs the demo. The error is about running it; what went otherwise than expected is in the report.
 func Run(caller context.Context, cfg Config) (report Report, err error) {
-	ctx, cancel := context.WithTimeout(caller, runTimeout)
-	defer cancel()
+	starting, started := context.WithTimeout(caller, startTimeout)
+	defer started()
 	s := &show{cfg: cfg, began: time.Now(), report: Report{Seed: cfg.Seed}}
 	cfg.Progress("starting Kafka, Redis and six services")
-	if s.stack, err = cfg.Start(ctx); err != nil {
+	if s.stack, err = cfg.Start(starting); err != nil {
 		return s.report, err
 	}
+	ctx, cancel := context.WithTimeout(caller, runTimeout)
+	defer cancel()
 	defer func() {
 		cfg.Progress("stopping")
 		stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
