@@ -12,19 +12,20 @@ const (
 // ahead is what was read from one partition and not yet taken up. Reading never stops, because only so can a claim see
 // that its partition is taken away; fetching does.
 type ahead struct {
-	records       []*sarama.ConsumerMessage
-	bytes         int
-	paused        bool
-	pause, resume func()
+	records []*sarama.ConsumerMessage
+	bytes   int
+	paused  bool
+	pause   func(bool)
 }
 
-func (a *ahead) add(r *sarama.ConsumerMessage) {
-	a.records = append(a.records, r)
-	a.bytes += size(r)
-	// Said again for every record over the limit, because Resume may have undone it.
-	if len(a.records) >= readAhead || a.bytes >= readAheadBytes {
-		a.pause()
+func (a *ahead) add(more ...*sarama.ConsumerMessage) {
+	a.records = append(a.records, more...)
+	for _, r := range more {
+		a.bytes += size(r)
+	}
+	if !a.paused && (len(a.records) >= readAhead || a.bytes >= readAheadBytes) {
 		a.paused = true
+		a.pause(true)
 	}
 }
 
@@ -39,8 +40,8 @@ func (a *ahead) drop(n int) {
 	}
 	a.records = a.records[n:]
 	if a.paused && len(a.records) <= readAhead/2 && a.bytes <= readAheadBytes/2 {
-		a.resume()
 		a.paused = false
+		a.pause(false)
 	}
 }
 

@@ -32,37 +32,31 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 	sub.mu.Lock()
 	output := sub.subscriptions[topic]
 	sub.mu.Unlock()
-	group := *sub.group.Load()
-	this := map[string][]int32{topic: {partition}}
-	if sub.paused.Load() {
-		group.Pause(this)
-	}
+	// sarama tells whose the partition is, the fetcher reads it: paused, it is in none of sarama's own requests.
+	(*sub.group.Load()).Pause(map[string][]int32{topic: {partition}})
+	source := sub.fetcher.open(topic, partition, assigned.InitialOffset())
 	ctx, cancel := context.WithCancel(output.ctx)
 	c := &claim{
 		cfg: sub.cfg, output: output, ctx: ctx, cancel: cancel,
 		logger: sub.logger.With("topic", topic, "partition", partition),
 		mark:   func(next int64) { sess.MarkOffset(topic, partition, next, "") },
 		commit: func(next int64) error { return sub.member.commit(sess, topic, partition, next) },
-		ahead: ahead{
-			pause: func() { group.Pause(this) },
-			resume: func() {
-				if !sub.paused.Load() {
-					group.Resume(this)
-				}
-			},
-		},
-		slots: make(chan struct{}, min(ownInFlight, sub.cfg.MaxInFlight)), shared: sub.shared, moved: make(chan struct{}, 1), stop: make(chan struct{}),
+		ahead:  ahead{pause: func(paused bool) { sub.fetcher.pause(source, paused) }},
+		slots:  make(chan struct{}, min(ownInFlight, sub.cfg.MaxInFlight)), shared: sub.shared, moved: make(chan struct{}, 1), stop: make(chan struct{}),
 		lanes: map[string]*lane{},
 	}
 	if sub.cfg.Guarantee == AtMostOnce {
 		c.mark = func(int64) {}                            // it is committed already, and maybe more than that
 		c.slots = make(chan struct{}, sub.cfg.MaxInFlight) // what is committed must be handed out, whatever others do
 	}
-	c.run(assigned.Messages(), sub.ctx.Done())
+	ended := c.run(assigned.Messages(), source.records, sub.ctx.Done())
+	sub.fetcher.release(source)
 	c.drain()
+	if ended {
+		return nil // and the session with it: the next one begins where the log does
+	}
 	// A claim that returns by itself ends the whole session, so that of a topic which nobody reads any more waits.
-	group.Pause(this)
-	for range assigned.Messages() { // drained, not handled: nothing of it is marked
+	for range assigned.Messages() {
 	}
 	return nil
 }
@@ -113,9 +107,10 @@ type job struct {
 	slot chan struct{}
 }
 
-// run takes records up as places come free, until the partition is taken away (records is closed), the subscription
-// ends, or closing does. It never stops reading records: only so can it see that the partition is taken away.
-func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struct{}) {
+// run takes records up as places come free, until the partition is taken away (assigned is closed; what comes there is of
+// sarama's first request, before it was paused, and comes again), the subscription ends, or closing does. It returns true
+// when records is closed: there are none where the partition stands. It never stops reading records: others wait for it.
+func (c *claim) run(assigned <-chan *sarama.ConsumerMessage, records <-chan []*sarama.ConsumerMessage, closing <-chan struct{}) (ended bool) {
 	var retry <-chan time.Time // set after a commit that failed
 	for {
 		var slot chan struct{}
@@ -123,11 +118,15 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struc
 			slot = c.room(c.ahead.records[0])
 		}
 		select {
-		case record, ok := <-records:
+		case _, ok := <-assigned:
 			if !ok {
-				return
+				return false
 			}
-			c.ahead.add(record)
+		case more, ok := <-records:
+			if !ok {
+				return true
+			}
+			c.ahead.add(more...)
 		case slot <- struct{}{}:
 			if c.cfg.Guarantee == AtMostOnce && !c.reserve() {
 				<-slot
@@ -140,9 +139,9 @@ func (c *claim) run(records <-chan *sarama.ConsumerMessage, closing <-chan struc
 			retry = nil
 		case <-c.moved:
 		case <-c.output.done:
-			return
+			return false
 		case <-closing:
-			return
+			return false
 		}
 	}
 }

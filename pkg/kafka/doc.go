@@ -11,7 +11,8 @@
 //   - a negative acknowledgement hands the same message out again, still ahead of the later ones of its key;
 //   - when a partition is taken away, or on Close, nothing more is handed out, what is in hand may finish within
 //     DrainTimeout, and what finished is committed before the next member starts;
-//   - no record stops a partition: any bytes, any headers, with or without key and value, reach the channel.
+//   - no record stops a partition: any bytes, any headers, with or without key and value, reach the channel;
+//   - what a request costs does not grow with the partitions that nothing comes to.
 //
 // A message may be delivered more than once: after a crash, and after a partition moved while a handler was slower
 // than DrainTimeout. Messages after the lowest unfinished one come again too, though they had been acknowledged.

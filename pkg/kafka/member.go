@@ -49,12 +49,6 @@ func groupSettings(s *sarama.Config, instanceID string, session, drain time.Dura
 	s.Net.ReadTimeout = s.Consumer.Group.Rebalance.Timeout + 5*time.Second
 	// The loop around Consume has its own backoff, and Joined should soon tell that the cluster is away.
 	s.Metadata.Retry.Max = 3
-	// Claims read ahead of their handlers and pause their partition when that is too far (readAhead), so sarama's
-	// channels are always being read. Were they not, sarama would hold up all partitions of the broker for up to twice
-	// MaxProcessingTime, and then subscribe to the slow one anew: no loss, but one slow partition would slow them all.
-	s.Consumer.MaxProcessingTime = time.Second
-	// A partition that was paused is fetched from again when the request under way returns: at most this much later.
-	s.Consumer.MaxWaitTime = 100 * time.Millisecond
 }
 
 // run is the member's life until ctx ends. handler is asked for one before every session.

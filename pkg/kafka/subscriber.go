@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -103,6 +102,8 @@ func (c *SubscriberConfig) Validate() error {
 func (c *SubscriberConfig) sarama() *sarama.Config {
 	s := c.Sarama()
 	groupSettings(s, c.InstanceID, c.SessionTimeout, c.DrainTimeout)
+	// The fetcher reads. What sarama asks for of a partition before it is paused is thrown away.
+	s.Consumer.Fetch.Default, s.Consumer.Fetch.MaxBytes = 1, 1
 	s.Consumer.Offsets.AutoCommit.Interval = commitInterval
 	// AtMostOnce commits by itself (claim.reserve): what sarama does with marked offsets comes later, and unseen.
 	s.Consumer.Offsets.AutoCommit.Enable = c.Guarantee != AtMostOnce
@@ -123,12 +124,12 @@ type Subscriber struct {
 	// shared has the tokens of claims that have used up their own.
 	shared chan struct{}
 
+	fetcher *fetcher
+
 	mu            sync.Mutex
 	subscriptions map[string]*subscription
 	started       bool
 	closed        bool
-
-	paused atomic.Bool
 }
 
 // NewSubscriber returns a subscriber that connects when every topic of cfg has been subscribed to.
@@ -148,6 +149,7 @@ func NewSubscriber(cfg SubscriberConfig, logger *slog.Logger) (*Subscriber, erro
 		cfg: cfg, stopped: make(chan struct{}), shared: make(chan struct{}, cfg.MaxInFlightTotal), subscriptions: map[string]*subscription{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.fetcher = newFetcher(cfg.Brokers, cfg.Sarama(), s.logger)
 	return s, nil
 }
 
@@ -197,24 +199,15 @@ func (s *Subscriber) stopWhenUnused() {
 func (s *Subscriber) run() {
 	defer close(s.stopped)
 	defer s.closeOutputs()
+	defer s.fetcher.close()
 	s.member.run(s.ctx, func() sarama.ConsumerGroupHandler { return &session{subscriber: s} })
 }
 
 // Pause stops fetching from all partitions. What has been fetched is still handed out. The member stays in the group.
-func (s *Subscriber) Pause() {
-	s.paused.Store(true)
-	if group := s.group.Load(); group != nil {
-		(*group).PauseAll()
-	}
-}
+func (s *Subscriber) Pause() { s.fetcher.pauseAll(true) }
 
 // Resume ends Pause.
-func (s *Subscriber) Resume() {
-	s.paused.Store(false)
-	if group := s.group.Load(); group != nil {
-		(*group).ResumeAll()
-	}
-}
+func (s *Subscriber) Resume() { s.fetcher.pauseAll(false) }
 
 // Close stops handing out, waits for the messages in hand (DrainTimeout at most), commits, leaves the group and closes
 // all channels. It may be called more than once and waits every time.

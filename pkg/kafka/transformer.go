@@ -102,6 +102,12 @@ func (c *TransformerConfig) Validate() error {
 func (c *TransformerConfig) group() *sarama.Config {
 	s := c.Sarama()
 	groupSettings(s, c.InstanceID, c.SessionTimeout, c.TransactionTimeout)
+	// Claims read ahead of their work and pause their partition when that is too far (readAhead), so sarama's channels are
+	// always being read. Were they not, sarama would hold up all partitions of the broker for up to twice
+	// MaxProcessingTime, and then subscribe to the slow one anew: no loss, but one slow partition would slow them all.
+	s.Consumer.MaxProcessingTime = time.Second
+	// A partition that was paused is fetched from again when the request under way returns: at most this much later.
+	s.Consumer.MaxWaitTime = 100 * time.Millisecond
 	// Offsets are committed by the transactions, and by nothing else.
 	s.Consumer.Offsets.AutoCommit.Enable = false
 	// Every rebalance ends every claim, so that a claim lives in one generation of the group and commits as its member:
@@ -191,7 +197,13 @@ func (t *transforming) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 func (t *transforming) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama.ConsumerGroupClaim) error {
 	group, this := *t.member.group.Load(), map[string][]int32{assigned.Topic(): {assigned.Partition()}}
 	defer group.Resume(this) // a pause would outlive the claim
-	waiting := ahead{pause: func() { group.Pause(this) }, resume: func() { group.Resume(this) }}
+	waiting := ahead{pause: func(paused bool) {
+		if paused {
+			group.Pause(this)
+		} else {
+			group.Resume(this)
+		}
+	}}
 	p := &partition{transforming: t, session: sess, topic: assigned.Topic(), partition: assigned.Partition()}
 	work, idle, done := make(chan []*sarama.ConsumerMessage), make(chan struct{}), make(chan error, 1)
 	go func() { done <- p.run(work, idle) }()

@@ -27,10 +27,6 @@ const (
 	exitUsage   = 2
 )
 
-// gcPercent is Go's GOGC, unless the environment has one. Services live on few megabytes and make much garbage: with Go's
-// own 100 a fifth of their CPU under load goes into collecting it, with this an eighth, for some ten megabytes more.
-const gcPercent = 200
-
 // Process is what a process has from outside. Tests make their own, so that Run needs no real arguments, environment
 // or signals.
 type Process struct {
@@ -62,9 +58,7 @@ func Main[C Configured](name string, run func(ctx context.Context, cfg C, rt *Ru
 		<-time.After(time.Second)
 		os.Exit(exitFailure)
 	}()
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	collectGarbage()
 	code := Run(ctx, name, Process{
 		Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Abort: abort, OnStart: setGlobals,
 	}, run)

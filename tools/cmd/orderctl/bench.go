@@ -34,6 +34,7 @@ type benchCmd struct {
 	RivalFlight []int         `name:"rival-in-flight" help:"Closed loops of the orchestrator, as --in-flight; it also gets the --rate." default:"16,64,256"`
 	Duration    time.Duration `help:"How long each load is measured, 1s to 10m." default:"20s"`
 	Warmup      time.Duration `help:"How long each load runs before that, up to 10m." default:"10s"`
+	BreakIn     time.Duration `name:"break-in" help:"How long orders come in before the first load, for Kafka's JVM to compile what it does; up to 10m." default:"1m"`
 	Seed        uint64        `help:"Seed of the orders; 0 draws one."`
 	Set         []string      `help:"A setting for every service, or with 'service:' in front for one." placeholder:"[SERVICE:]NAME=VALUE" sep:"none"`
 	JSON        string        `name:"json" help:"File to write everything to as JSON." type:"path" placeholder:"FILE"`
@@ -85,6 +86,9 @@ func (b benchCmd) loads() (loads, rival []bench.Load, err error) {
 	}
 	if b.Warmup < 0 || b.Warmup > maxWindow {
 		errs = append(errs, fmt.Errorf("--warmup is %s, must be from 0s to %s", b.Warmup, maxWindow))
+	}
+	if b.BreakIn < 0 || b.BreakIn > maxWindow {
+		errs = append(errs, fmt.Errorf("--break-in is %s, must be from 0s to %s", b.BreakIn, maxWindow))
 	}
 	return loads, rival, errors.Join(errs...)
 }
@@ -153,6 +157,9 @@ func (b benchCmd) measure(ctx context.Context, c console, dir string, cfg bench.
 		opts.Native.JVM = bench.KafkaJVM()
 	}
 	cfg.Stack, cfg.Groups, cfg.Warmup, cfg.Window, cfg.Seed = opts, ourGroups(), b.Warmup, b.Duration, b.Seed
+	if opts.Native != nil {
+		cfg.BreakIn = b.BreakIn // the embedded Kafka is compiled
+	}
 	cfg.Progress = func(format string, args ...any) { say(c.err, "… "+format+"\n", args...) }
 	return bench.Run(ctx, cfg)
 }

@@ -147,7 +147,7 @@ func sample() Report {
 			Books: []string{"stock: 1 = 1"},
 		}
 	}
-	r := Report{OK: true, Seed: 7, Stack: "native", WarmupSeconds: 5, WindowSeconds: 10, Machine: Machine{
+	r := Report{OK: true, Seed: 7, Stack: "native", BreakInSeconds: 60, WarmupSeconds: 5, WindowSeconds: 10, Machine: Machine{
 		CPU: "Abacus", Cores: 2, Memory: "1 kB", Kernel: "6", Go: "go1.26", Revision: "abc", Servers: []string{"Apache Kafka 4.3.1"},
 	}}
 	r.Runs = []Result{

@@ -72,6 +72,9 @@ func measureOurs(ctx context.Context, cfg Config, running *stack.Stack, report *
 		return err
 	}
 	subject := &subject{shop: shop, meter: meter, quiet: o.quiet, books: o.books, died: o.died}
+	if err := subject.breakIn(ctx, cfg); err != nil {
+		return err
+	}
 	return subject.measure(ctx, cfg, cfg.Loads, report)
 }
 

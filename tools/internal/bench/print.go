@@ -22,7 +22,7 @@ func (r Report) Print(out io.Writer, style terminal.Style) {
 	line("  %s, %d cores, %s; Linux %s; %s%s", r.Machine.CPU, r.Machine.Cores, r.Machine.Memory, r.Machine.Kernel,
 		r.Machine.Go, revision)
 	line("  %s stack: %s", r.Stack, strings.Join(r.Machine.Servers, "; "))
-	line("  %s of warm-up, then %s measured; seed %d", seconds(r.WarmupSeconds), seconds(r.WindowSeconds), r.Seed)
+	line("  %s to break in; each load %s of warm-up, then %s measured; seed %d", seconds(r.BreakInSeconds), seconds(r.WarmupSeconds), seconds(r.WindowSeconds), r.Seed)
 	closed, accept, open, failed := r.split()
 	table(out, style, "Closed loop: so many orders in flight", "in flight", closed)
 	table(out, style, "Accepting alone: over so many connections; orders/s are answers 202, ends come later", "connections", accept)

@@ -15,10 +15,11 @@ type Report struct {
 	// Stack is "embedded" or "native". Set are settings of the services other than their defaults, by service.
 	Stack string              `json:"stack"`
 	Set   map[string][]string `json:"set,omitempty"`
-	// WarmupSeconds come before the window of WindowSeconds.
-	WarmupSeconds float64  `json:"warmup_s"`
-	WindowSeconds float64  `json:"window_s"`
-	Runs          []Result `json:"runs"`
+	// BreakInSeconds came before all loads, WarmupSeconds before the window of WindowSeconds of each.
+	BreakInSeconds float64  `json:"break_in_s"`
+	WarmupSeconds  float64  `json:"warmup_s"`
+	WindowSeconds  float64  `json:"window_s"`
+	Runs           []Result `json:"runs"`
 	// Ratios hold our runs against the best of a rival's; Consumptions and Outboxes are of the rivals that take no orders.
 	Ratios       []Ratio       `json:"ratios,omitempty"`
 	Consumptions []Consumption `json:"subscribers,omitempty"`

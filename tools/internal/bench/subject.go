@@ -7,8 +7,12 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
+
+// breakInFlight is how many orders are under way while the servers break in.
+const breakInFlight = 256
 
 // subject is what loads are put on.
 type subject struct {
@@ -38,6 +42,21 @@ func (s *subject) measure(ctx context.Context, cfg Config, loads []Load, report 
 		report.Runs = append(report.Runs, run)
 	}
 	return nil
+}
+
+// breakIn has orders come in for so long, and none of them measured.
+func (s *subject) breakIn(ctx context.Context, cfg Config) error {
+	if cfg.BreakIn <= 0 {
+		return nil
+	}
+	cfg.Progress("%s of orders that are not measured, for the servers to break in", cfg.BreakIn)
+	start := time.Now()
+	t := &tally{from: start, to: start.Add(cfg.BreakIn)}
+	s.shop.closed(ctx, t, breakInFlight)
+	if wrong := append(t.wrong(), s.died()...); len(wrong) > 0 && ctx.Err() == nil {
+		return fmt.Errorf("breaking in: %s", strings.Join(wrong, "; "))
+	}
+	return ctx.Err()
 }
 
 // run puts one load on the subject.
