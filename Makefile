@@ -14,12 +14,12 @@ PINNED := tools/build tools/lint
 # go build writes a binary only when it changed; touch tells make.
 BUILD_TOOL = GOWORK=off go build -C tools/build -trimpath -o $(ROOT)/bin/
 
-# STACK=native runs it all on Apache Kafka, Redis and PostgreSQL; BROKERS=3 on three Kafka brokers.
+# STACK=native runs it all on Apache Kafka, Redis and PostgreSQL, BROKERS=3 on three Kafka brokers; STACK=compose in Docker.
 export STACK ?= embedded
 export BROKERS ?= 1
 export NATIVE_DIR ?= $(ROOT)/.data/native
 
-##@ Run it, on the embedded stack or with STACK=native [BROKERS=3]
+##@ Run it, on the embedded stack or with STACK=native [BROKERS=3]; demo and test also with STACK=compose
 
 .PHONY: demo
 demo: build ## take orders through every branch of the saga, and check the books; ARGS=--json for programs
@@ -46,6 +46,35 @@ native-deps: ## what STACK=native needs: java, Kafka's jars, redis-server and Po
 native-reset: build ## stop the native stack and remove its data
 	@STACK=native bin/orderctl reset
 
+##@ Deploy it, a service at a time
+
+# What an image is labelled with. TAG is also what the binary calls its version.
+export REGISTRY ?= orderflow
+export TAG ?= dev
+IMAGES = REVISION="$$(git rev-parse HEAD)" SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" docker buildx bake --file deploy/docker-bake.hcl --load
+ENV ?= staging
+OVERLAY = deploy/kubernetes/overlays/$(ENV)/$(SERVICE)
+
+.PHONY: image
+image: ## one service's image; SERVICE=payment, REGISTRY=registry.example/orderflow TAG=1.4.0
+	@[ -d "services/$(SERVICE)" ] && [ -n "$(SERVICE)" ] || { echo "SERVICE is \"$(SERVICE)\", must be one of $(SERVICES)" >&2; exit 2; }
+	@$(IMAGES) $(SERVICE)
+
+.PHONY: images
+images: ## every service's image, and orderctl's
+	@$(IMAGES)
+
+.PHONY: deploy
+deploy: bin/manifests ## one service to Kubernetes; SERVICE=payment ENV=staging|production, DRY_RUN=1 only prints it
+	@[ -f "$(OVERLAY)/kustomization.yaml" ] || { echo "there is no $(OVERLAY): SERVICE is one of $(SERVICES), ENV one of $(notdir $(wildcard deploy/kubernetes/overlays/*))" >&2; exit 2; }
+	@if [ -n "$(DRY_RUN)" ]; then bin/manifests render $(OVERLAY); \
+	else kubectl apply -k $(OVERLAY) && kubectl rollout status deployment/orderflow-$(SERVICE) --timeout=5m \
+		--namespace "$$(bin/manifests render $(OVERLAY) | sed -n 's/^  namespace: //p' | head -n 1)"; fi
+
+.PHONY: affected
+affected: ## the services that a change concerns, by what they import; BASE=main
+	@go run ./tools/cmd/affected $(or $(BASE),main)
+
 ##@ Work on it
 
 .PHONY: build
@@ -53,7 +82,10 @@ build: ## the services, orderctl and what it measures them against, into bin/
 	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl ./tools/rivals/orchestrator/cmd/orchestrator
 
 # On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
-SUITES := $(if $(filter native,$(STACK)),pkg-native bench-native e2e-native cluster-native,unit e2e)
+SUITES_embedded := unit e2e
+SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native
+SUITES_compose := e2e-compose
+SUITES := $(or $(SUITES_$(STACK)),$(error STACK is "$(STACK)", must be embedded, native or compose))
 
 .PHONY: test
 test: $(SUITES:%=test-%) ## every test: of the modules, with the race detector, then end to end; STACK=native: what meets servers
@@ -64,15 +96,13 @@ test-unit: bin/gotestsum bin/contracts ## the modules' own tests
 	@mkdir -p .build
 	@bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout 15m \
 		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) 2>&1 | tee .build/test-unit.txt
-	@cd tools/build && GOWORK=off go test ./contracts
+	@cd tools/build && GOWORK=off go test ./...
 
-.PHONY: test-e2e test-e2e-native
-test-e2e: bin/gotestsum build ## the end-to-end suite against a stack of its own
+.PHONY: test-e2e test-e2e-native test-e2e-compose
+test-e2e test-e2e-native test-e2e-compose: bin/gotestsum build ## the end-to-end suite against a stack of its own
 	@mkdir -p .build
-	@bin/orderctl run -- bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/test-e2e.txt
-test-e2e-native: bin/gotestsum build
-	@mkdir -p .build
-	@STACK=native bin/orderctl run -- bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/test-e2e-native.txt
+	@STACK=$(if $(filter test-e2e,$@),embedded,$(@:test-e2e-%=%)) bin/orderctl run -- \
+		bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/$@.txt
 
 .PHONY: test-cluster-native
 test-cluster-native: bin/gotestsum build
@@ -97,6 +127,12 @@ test-bench-native: bin/gotestsum build
 		bin/gotestsum --format pkgname-and-test-fails -- -race -count=1 -timeout 5m -tags native ./tools/internal/bench' \
 		2>&1 | tee .build/test-bench-native.txt
 
+# It starts its own servers, and two replicas of each service.
+.PHONY: test-rolling-native
+test-rolling-native: bin/gotestsum build
+	@mkdir -p .build
+	@bin/gotestsum --format standard-verbose -- -count=1 -timeout 5m -tags native ./tools/internal/rolling 2>&1 | tee .build/test-rolling-native.txt
+
 .PHONY: mutants
 mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some
 	@go run ./tools/cmd/mutants $(ARGS)
@@ -115,7 +151,7 @@ generate: ## the code that is made of the contracts
 	@for m in $(MODULES); do echo "generate $$m"; (cd $$m && go generate ./...); done
 
 .PHONY: verify
-verify: verify-format verify-modules verify-generated verify-contracts ## what must hold beside the tests: modules build alone, generated code is fresh, nothing released is broken
+verify: verify-format verify-modules verify-generated verify-contracts verify-manifests ## what must hold beside the tests: modules build alone, generated code is fresh, nothing released is broken, manifests are valid
 	@echo "Everything holds."
 
 .PHONY: verify-format
@@ -135,6 +171,10 @@ verify-generated:
 verify-contracts: bin/contracts
 	@echo "contracts"; bin/contracts check api
 
+.PHONY: verify-manifests
+verify-manifests: bin/manifests
+	@echo "manifests"; bin/manifests check deploy/kubernetes
+
 .PHONY: clean
 clean: ## remove what was built, and the data of the embedded stack
 	@rm -rf bin .build .data/embedded
@@ -148,6 +188,9 @@ bin/gotestsum: tools/build/go.mod tools/build/go.sum
 
 bin/contracts: tools/build/go.mod tools/build/go.sum $(wildcard tools/build/contracts/*.go)
 	@echo "building contracts"; $(BUILD_TOOL) ./contracts && touch $@
+
+bin/manifests: tools/build/go.mod tools/build/go.sum $(wildcard tools/build/manifests/*.go tools/build/manifests/schemas/*)
+	@echo "building manifests" >&2; $(BUILD_TOOL) ./manifests && touch $@
 
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo "building golangci-lint, which takes minutes the first time"

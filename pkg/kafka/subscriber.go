@@ -60,7 +60,7 @@ type SubscriberConfig struct {
 	// ParkedMax is how many messages of one partition may be parked. Those beyond wait in memory. Default 10,000.
 	ParkedMax int
 	// InstanceID, when set, makes the process a static member (KIP-345): it gets its partitions back at once when it
-	// is killed and started again. The price: after Close its partitions wait SessionTimeout for another member.
+	// is killed and started again. No other process may have the name at the same time. Close leaves the group.
 	InstanceID string
 	// NackDelay is the wait before a message that was not acknowledged is handed out again. Default 100 ms.
 	NackDelay time.Duration

@@ -328,27 +328,6 @@ func TestSubscriberConfigIsChecked(t *testing.T) {
 	}
 }
 
-// A process that is killed and started again under its InstanceID has its partitions back at once, and what it had not
-// finished comes again.
-func TestStaticMemberIsBackAtOnce(t *testing.T) {
-	t.Parallel()
-	cluster, cfg := broker(t, 2, "topic")
-	p := publisher(t, cfg)
-	config := kafka.SubscriberConfig{
-		Config: cfg, Topics: []string{"topic"}, InstanceID: "one", DrainTimeout: time.Millisecond, SessionTimeout: 30 * time.Second,
-	}
-	for n := range 2 {
-		s := subscriber(t, config)
-		messages := subscribe(t, s, "topic")
-		start := time.Now()
-		send(t, p, addressed("topic", "k", n))
-		require.Equal(t, "k-0", receive(t, messages).UUID)
-		require.Less(t, time.Since(start), 10*time.Second)
-		require.NoError(t, s.Close()) // a static member does not leave the group
-		require.Len(t, assigned(t, cluster, "group"), 1)
-	}
-}
-
 // At most once: the offset is committed before the message is out, and what was not acknowledged does not come again.
 func TestAtMostOnceCommitsFirst(t *testing.T) {
 	t.Parallel()

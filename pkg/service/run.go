@@ -162,8 +162,14 @@ func healthcheck(ctx context.Context, addr string) error {
 	return nil
 }
 
-// Version is the build's version: the module's, or the commit, or "devel".
+// version is set by the build of an image: -ldflags "-X …/pkg/service.version=1.4.0".
+var version string
+
+// Version is the build's version: what it was given, or the commit, or the module's, or "devel".
 func Version() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "devel"

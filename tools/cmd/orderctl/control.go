@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"github.com/orderflow/orderflow/tools/internal/stack"
 )
 
 // control lets the command that `orderctl run` runs break its system: POST /kill/NAME is a SIGKILL, POST /restart/NAME
@@ -17,7 +15,7 @@ type control struct {
 	server *http.Server
 }
 
-func serveControl(ctx context.Context, s *stack.Stack) (*control, error) {
+func serveControl(ctx context.Context, s system) (*control, error) {
 	mux := http.NewServeMux()
 	handle := func(verb string, do func(ctx context.Context, name string) error) {
 		mux.HandleFunc("POST /"+verb+"/{name}", func(w http.ResponseWriter, r *http.Request) {

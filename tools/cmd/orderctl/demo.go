@@ -55,11 +55,8 @@ func (d demoCmd) Run(ctx context.Context, c console) error {
 }
 
 func (d demoCmd) play(ctx context.Context, c console, dir string) (demo.Report, error) {
-	opts, err := d.options(d.Bin, dir, demo.Settings())
-	if err != nil {
-		return demo.Report{}, err
-	}
-	return demo.Run(ctx, demo.Config{Stack: opts, Orders: d.Orders, Seed: d.Seed, Progress: func(format string, args ...any) {
+	start := func(ctx context.Context) (demo.System, error) { return d.start(ctx, c, d.Bin, dir, demo.Settings()) }
+	return demo.Run(ctx, demo.Config{Start: start, Orders: d.Orders, Seed: d.Seed, Progress: func(format string, args ...any) {
 		say(c.err, "… "+format+"\n", args...)
 	}})
 }

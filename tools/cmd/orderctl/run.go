@@ -47,14 +47,12 @@ func (r runCmd) Run(ctx context.Context, c console) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, removeDir(c, dir, err != nil || r.Keep)) }()
-	opts, err := r.options(r.Bin, dir, env)
-	if err != nil {
-		return err
-	}
+	var s system
 	if r.ServersOnly {
-		opts.Services = []string{}
+		s, err = r.startServers(ctx, dir)
+	} else {
+		s, err = r.start(ctx, c, r.Bin, dir, env)
 	}
-	s, err := stack.Start(ctx, opts)
 	if err != nil {
 		return err
 	}
@@ -64,6 +62,16 @@ func (r runCmd) Run(ctx context.Context, c console) (err error) {
 	}
 	err = execute(ctx, r.Command, append(s.Env(), "ORDERCTL="+self, "CONTROL_URL="+control.url))
 	return errors.Join(err, died(s), control.close(), s.Stop(context.WithoutCancel(ctx)))
+}
+
+// startServers starts what services need, and none of them.
+func (r runCmd) startServers(ctx context.Context, dir string) (system, error) {
+	opts, err := r.options(r.Bin, dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	opts.Services = []string{}
+	return stack.Start(ctx, opts)
 }
 
 // execute runs a program with more environment, and hands on its exit code.
@@ -86,7 +94,7 @@ func execute(ctx context.Context, command, env []string) error {
 }
 
 // died names everything that went down while the command ran: the command may not have noticed.
-func died(s *stack.Stack) error {
+func died(s system) error {
 	var errs []error
 	for {
 		select {

@@ -1,17 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/orderflow/orderflow/tools/internal/compose"
+	"github.com/orderflow/orderflow/tools/internal/demo"
 	"github.com/orderflow/orderflow/tools/internal/stack"
 )
 
 // stackFlags choose the servers of a system on this machine, for every command that runs one.
 type stackFlags struct {
-	Stack     string `help:"The servers: embedded ones, or native Apache Kafka, Redis and PostgreSQL." enum:"embedded,native" default:"embedded" env:"STACK"`
+	Stack     string `help:"The servers: embedded ones, or native Apache Kafka, Redis and PostgreSQL; 'demo' and 'run' also take compose, with everything in Docker's containers." enum:"embedded,native,compose" default:"embedded" env:"STACK"`
 	Nodes     int    `name:"brokers" help:"Number of Kafka brokers of the native stack: 1 or 3." default:"1" env:"BROKERS"`
 	NativeDir string `help:"Folder of the native stack: Kafka's jars, and the data of its servers." default:".data/native" type:"path" env:"NATIVE_DIR"`
 }
@@ -20,6 +23,9 @@ type stackFlags struct {
 func (f stackFlags) native() (*stack.Native, error) {
 	if f.Stack == "native" {
 		return &stack.Native{Libs: filepath.Join(f.NativeDir, "libs"), Brokers: f.Nodes}, nil
+	}
+	if f.Stack == "compose" {
+		return nil, errors.New("--stack=compose is for 'demo' and 'run'; to keep such a system running: docker compose up --build --wait")
 	}
 	if f.Nodes != 1 {
 		return nil, errors.New("--brokers is for --stack=native: the embedded Kafka is one broker")
@@ -45,6 +51,29 @@ func (f stackFlags) tempDir() (string, error) {
 		return "", err
 	}
 	return os.MkdirTemp(f.NativeDir, "run-")
+}
+
+// system is a whole Orderflow that a command runs for as long as it works.
+type system interface {
+	demo.System
+	// Env are the variables by which programs find it.
+	Env() []string
+}
+
+// start starts a system with its files in dir.
+func (f stackFlags) start(ctx context.Context, c console, bin, dir string, env map[string][]string) (system, error) {
+	if f.Stack == "compose" {
+		file, err := filepath.Abs("docker-compose.yml")
+		if err != nil {
+			return nil, err
+		}
+		return compose.Start(ctx, compose.Options{File: file, Project: "orderflow-run", Dir: dir, Env: env, Progress: c.err})
+	}
+	opts, err := f.options(bin, dir, env)
+	if err != nil {
+		return nil, err
+	}
+	return stack.Start(ctx, opts)
 }
 
 // removeDir removes the folder of a system that has done its work, and says where it is when it is kept.

@@ -17,9 +17,11 @@ import (
 
 // Bounds of a run.
 const (
-	// runTimeout is for the whole of it, stopTimeout for the stop after it.
-	runTimeout  = 3 * time.Minute
-	stopTimeout = 30 * time.Second
+	// startTimeout is for the start, in which images may have to be built, runTimeout for the play, stopTimeout for the
+	// stop after it.
+	startTimeout = 20 * time.Minute
+	runTimeout   = 3 * time.Minute
+	stopTimeout  = 30 * time.Second
 	// endTimeout is how long an order may take to end, or a thing to show.
 	endTimeout = 45 * time.Second
 	// booksTimeout is how long the listeners may lag behind.
@@ -38,8 +40,8 @@ func Settings() map[string][]string {
 
 // Config is a run as it should be.
 type Config struct {
-	// Stack is the system to run, with Settings for its services.
-	Stack stack.Options
+	// Start starts the system to show, with Settings for its services.
+	Start func(ctx context.Context) (System, error)
 	// Orders is how many mixed orders are placed at once.
 	Orders int
 	// Seed makes the random choices.
@@ -48,11 +50,24 @@ type Config struct {
 	Progress func(format string, args ...any)
 }
 
+// System is a whole Orderflow that a run starts, breaks and stops: *stack.Stack is one, *compose.Stack another.
+type System interface {
+	URL(service string) string
+	Brokers() []string
+	RedisURL() string
+	// Servers are what Kill and Restart take besides services.
+	Servers() []string
+	Kill(name string) error
+	Restart(ctx context.Context, name string) error
+	Exits() <-chan stack.Exit
+	Stop(ctx context.Context) error
+}
+
 // show is a run at work.
 type show struct {
 	cfg    Config
 	began  time.Time
-	stack  *stack.Stack
+	stack  System
 	system *client.System
 	topics *topics.Client
 
@@ -62,13 +77,15 @@ type show struct {
 
 // Run runs the demo. The error is about running it; what went otherwise than expected is in the report.
 func Run(caller context.Context, cfg Config) (report Report, err error) {
-	ctx, cancel := context.WithTimeout(caller, runTimeout)
-	defer cancel()
+	starting, started := context.WithTimeout(caller, startTimeout)
+	defer started()
 	s := &show{cfg: cfg, began: time.Now(), report: Report{Seed: cfg.Seed}}
 	cfg.Progress("starting Kafka, Redis and six services")
-	if s.stack, err = stack.Start(ctx, cfg.Stack); err != nil {
+	if s.stack, err = cfg.Start(starting); err != nil {
 		return s.report, err
 	}
+	ctx, cancel := context.WithTimeout(caller, runTimeout)
+	defer cancel()
 	defer func() {
 		cfg.Progress("stopping")
 		stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +30,9 @@ type Options struct {
 	LogDir string
 	// Services are the ones to run; nil means all six, an empty list none: then it is the servers alone.
 	Services []string
+	// Replicas is how many of each service run; 0 means one. The first has the service's name, the others payment-2 and
+	// so on, for Kill, Restart and URL. They share the service's database.
+	Replicas int
 	// Native has Apache Kafka, Redis and PostgreSQL run instead of the embedded servers; nil means embedded.
 	Native *Native
 	// BasePort is the port of the first service, the others follow; 0 takes free ones.
@@ -129,16 +134,37 @@ func Start(ctx context.Context, opts Options) (_ *Stack, err error) {
 	if s.servers, err = s.startServers(ctx); err != nil {
 		return nil, err
 	}
-	for i, name := range opts.Services {
+	replicas := opts.replicas()
+	for i, r := range replicas {
 		addr := loopback.Address(ports[i])
-		s.services[name] = &service{addr: addr, Process: process.New(process.Config{
-			Name: name, Path: binaries[name], Env: s.serviceEnv(name, addr), Log: s.LogPath(name), StopTimeout: opts.StopTimeout,
-			Exited: func(state, log string) { s.report(name, state, log) },
+		s.services[r.name] = &service{addr: addr, Process: process.New(process.Config{
+			Name: r.name, Path: binaries[r.service], Env: s.serviceEnv(r, addr), Log: s.LogPath(r.name), StopTimeout: opts.StopTimeout,
+			Exited: func(state, log string) { s.report(r.name, state, log) },
 		})}
 	}
-	return s, process.Together(ctx, len(opts.Services), func(ctx context.Context, i int) error {
-		return s.Restart(ctx, opts.Services[i])
+	return s, process.Together(ctx, len(replicas), func(ctx context.Context, i int) error {
+		return s.Restart(ctx, replicas[i].name)
 	})
+}
+
+// replica is one process of a service.
+type replica struct {
+	name, service string
+	number        int
+}
+
+// replicas are the first of each service, then the second, and so on.
+func (o Options) replicas() (all []replica) {
+	for number := range max(o.Replicas, 1) {
+		for _, name := range o.Services {
+			r := replica{name: name, service: name, number: number + 1}
+			if number > 0 {
+				r.name += "-" + strconv.Itoa(r.number)
+			}
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 // Restart starts a service or a server, after stopping it if it is up, and returns when it is ready.
@@ -225,12 +251,10 @@ func (s *Stack) Env() []string {
 // StopServices stops the services for good, as they stop in production, and leaves the servers up. What has not stopped in
 // time, or when ctx ends, is killed and named in the error. It may be called more than once.
 func (s *Stack) StopServices(ctx context.Context) error {
-	errs := make([]error, len(s.opts.Services))
+	errs := make([]error, len(s.services))
 	var wg sync.WaitGroup
-	for i, name := range s.opts.Services {
-		if p, ok := s.services[name]; ok {
-			wg.Go(func() { errs[i] = p.Close(ctx) })
-		}
+	for i, name := range slices.Sorted(maps.Keys(s.services)) {
+		wg.Go(func() { errs[i] = s.services[name].Close(ctx) })
 	}
 	wg.Wait()
 	s.http.CloseIdleConnections()
@@ -261,14 +285,14 @@ func (s *Stack) brokerEnv() []string {
 	return []string{"KAFKA_BROKERS=" + strings.Join(s.Brokers(), ","), "REDIS_URL=" + s.RedisURL()}
 }
 
-func (s *Stack) serviceEnv(name, addr string) []string {
+func (s *Stack) serviceEnv(r replica, addr string) []string {
 	return slices.Concat(os.Environ(), s.brokerEnv(), []string{
 		"HTTP_ADDR=" + addr,
-		"DATABASE_URL=" + s.servers.DatabaseURL(name),
+		"DATABASE_URL=" + s.servers.DatabaseURL(r.service),
 		"LOG_FORMAT=text",
 		// A name that lasts lets the broker hand a killed service its partitions back at once.
-		"INSTANCE_ID=" + name + "-1",
-	}, s.opts.Env[""], s.opts.Env[name])
+		"INSTANCE_ID=" + r.service + "-" + strconv.Itoa(r.number),
+	}, s.opts.Env[""], s.opts.Env[r.service])
 }
 
 // ports chooses the services' ports and checks all that are asked for, so that one run names every one that is taken.
@@ -276,14 +300,15 @@ func (o Options) ports() ([]int, error) {
 	errs := []error{
 		loopback.Check(o.KafkaPort, "kafka"), loopback.Check(o.RedisPort, "redis"), loopback.Check(o.PostgresPort, "postgres"),
 	}
+	replicas := o.replicas()
 	if o.BasePort == 0 {
-		ports, err := loopback.Ports(len(o.Services))
+		ports, err := loopback.Ports(len(replicas))
 		return ports, errors.Join(append(errs, err)...)
 	}
-	ports := make([]int, len(o.Services))
-	for i, name := range o.Services {
+	ports := make([]int, len(replicas))
+	for i, r := range replicas {
 		ports[i] = o.BasePort + i
-		errs = append(errs, loopback.Check(ports[i], name))
+		errs = append(errs, loopback.Check(ports[i], r.name))
 	}
 	return ports, errors.Join(errs...)
 }

@@ -1,0 +1,113 @@
+//go:build native
+
+package rolling_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	// probeEvery and tolerated are how a replica is watched: one that is not ready for so many probes gets no requests.
+	probeEvery = 100 * time.Millisecond
+	tolerated  = 10
+)
+
+// balancer hands requests to a service's replicas in turn, to those that are ready as far as it knows. It tries nothing
+// twice: what fails, fails.
+type balancer struct {
+	*httptest.Server
+	backends []*backend
+	turn     atomic.Int64
+}
+
+type backend struct {
+	url   string
+	proxy *httputil.ReverseProxy
+	ready atomic.Bool
+}
+
+func balance(t *testing.T, urls ...string) *balancer {
+	t.Helper()
+	b := &balancer{}
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	ctx, cancel := context.WithCancel(context.Background())
+	var probes sync.WaitGroup
+	for _, raw := range urls {
+		u, err := url.Parse(raw)
+		require.NoError(t, err)
+		one := &backend{url: raw, proxy: httputil.NewSingleHostReverseProxy(u)}
+		one.proxy.Transport = transport
+		one.proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+			http.Error(w, r.URL.Path+" of "+raw+": "+err.Error(), http.StatusBadGateway)
+		}
+		one.ready.Store(true)
+		b.backends = append(b.backends, one)
+		probes.Go(func() { one.watch(ctx) })
+	}
+	b.Server = httptest.NewServer(b)
+	t.Cleanup(func() {
+		cancel()
+		probes.Wait()
+		b.Close()
+		transport.CloseIdleConnections()
+	})
+	return b
+}
+
+// ServeHTTP implements http.Handler.
+func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	for range b.backends {
+		one := b.backends[int(b.turn.Add(1))%len(b.backends)]
+		if one.ready.Load() {
+			one.proxy.ServeHTTP(w, r)
+			return
+		}
+	}
+	http.Error(w, "no replica is ready", http.StatusServiceUnavailable)
+}
+
+// watch probes until ctx ends.
+func (b *backend) watch(ctx context.Context) {
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	failed := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if b.probe(ctx) {
+			failed = 0
+			b.ready.Store(true)
+		} else if failed++; failed >= tolerated {
+			b.ready.Store(false)
+		}
+	}
+}
+
+func (b *backend) probe(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}

@@ -1,0 +1,148 @@
+//go:build native
+
+package rolling_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	orderapi "github.com/orderflow/orderflow/api/rest/order"
+	"github.com/orderflow/orderflow/tools/books"
+	"github.com/orderflow/orderflow/tools/client"
+	"github.com/orderflow/orderflow/tools/internal/stack"
+)
+
+const (
+	root = "../../.."
+	// drain is how long a replica that was told to stop still serves: longer than the balancer takes to notice.
+	drain = "3s"
+	// calm is how many orders are placed while nothing goes on.
+	calm     = 40
+	patience = 2 * time.Minute
+)
+
+// Two replicas of each service are restarted, one at a time, while customers order and look. Stopped in order, no
+// request fails. Killed, some do, so the first figure means something. No effect is lost or doubled either way.
+func TestRollingRestart(t *testing.T) {
+	dir := t.TempDir()
+	native := os.Getenv("NATIVE_DIR")
+	require.NotEmpty(t, native, "NATIVE_DIR must be the folder of the native stack: run this with `make test-rolling-native`")
+	s, err := stack.Start(t.Context(), stack.Options{
+		Bin: filepath.Join(root, "bin"), Dir: dir, Replicas: 2, Native: &stack.Native{Libs: filepath.Join(native, "libs"), Brokers: 1},
+		Env: map[string][]string{"": {"DRAIN_DELAY=" + drain, "LOG_LEVEL=warn"}},
+	})
+	require.NoError(t, err)
+	stopped := false
+	stop := func() {
+		if !stopped {
+			stopped = true
+			require.NoError(t, s.Stop(context.WithoutCancel(t.Context())))
+		}
+	}
+	t.Cleanup(stop)
+	urls := map[string]string{}
+	for _, service := range client.Services() {
+		urls[service] = balance(t, s.URL(service), s.URL(service+"-2")).URL
+	}
+	system, err := client.New(client.Addresses{URLs: urls, Brokers: s.Brokers(), RedisURL: s.RedisURL()})
+	require.NoError(t, err)
+	defer system.Close()
+
+	phases := []*phase{}
+	customers := begin(t, system, "before")
+	during := func(name string, do func()) {
+		phases = append(phases, customers.enter(name))
+		do()
+	}
+	goOn := func() {
+		p := phases[len(phases)-1]
+		require.Eventually(t, func() bool { return p.orders() >= calm }, patience, probeEvery, "the load goes on")
+	}
+	during("before", goOn)
+	during("restarted one at a time", func() {
+		var all sync.WaitGroup
+		for _, service := range client.Services() {
+			all.Go(func() {
+				for _, replica := range []string{service, service + "-2"} {
+					if err := s.Restart(t.Context(), replica); err != nil {
+						t.Errorf("restart %s: %s", replica, err)
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
+	during("between", goOn)
+	during("killed one at a time", func() {
+		for _, replica := range []string{"order", "order-2"} {
+			require.NoError(t, s.Kill(replica))
+			require.NoError(t, s.Restart(t.Context(), replica))
+		}
+	})
+	during("after", goOn)
+	customers.end()
+	end := time.Now()
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ends := settled(ctx, t, system)
+	for i, p := range phases {
+		until := end
+		if i+1 < len(phases) {
+			until = phases[i+1].began
+		}
+		t.Log(p.figures(ends, until))
+		if p.name == "killed one at a time" {
+			require.NotEmpty(t, p.failures, "a replica that is killed must be noticed, or this test sees nothing")
+			continue
+		}
+		require.Empty(t, p.failures, p.name)
+		require.NotEmpty(t, p.placed, p.name)
+	}
+	audit, err := books.Settle(ctx, system, books.Options{})
+	require.NoError(t, err)
+	for _, f := range audit.Findings {
+		t.Logf("books: %s: %s", f.Name, f.Says)
+	}
+	require.NoError(t, audit.Err())
+	for _, p := range phases {
+		for _, id := range p.placed {
+			require.Contains(t, ends, id, "an order was answered with 202 and is gone")
+		}
+	}
+	stop()
+	select {
+	case exit := <-s.Exits():
+		require.Failf(t, "it went down by itself", "%s: %s\n%s", exit.Name, exit.State, exit.Log)
+	default:
+	}
+}
+
+// settled waits until every order has ended, and returns how long each took.
+func settled(ctx context.Context, t *testing.T, system *client.System) map[string]time.Duration {
+	t.Helper()
+	var all []orderapi.Order
+	require.NoError(t, client.Eventually(ctx, func(ctx context.Context) (err error) {
+		if all, err = system.AllOrders(ctx, ""); err != nil {
+			return err
+		}
+		for _, o := range all {
+			if !client.Final(o) {
+				return fmt.Errorf("order %s is still %s", o.OrderID, o.State)
+			}
+		}
+		return nil
+	}))
+	took := map[string]time.Duration{}
+	for _, o := range all {
+		took[o.OrderID] = o.UpdatedAt.Sub(o.CreatedAt)
+	}
+	return took
+}
