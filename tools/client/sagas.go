@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -77,8 +78,8 @@ func etag(version int64) *string {
 
 // LettersOf lists a service's dead letters with a key, in any state.
 func (s *System) LettersOf(ctx context.Context, service, key string) ([]letters.Letter, error) {
-	all, err := s.Letters(ctx, service, "")
-	return slices.DeleteFunc(all, func(l letters.Letter) bool { return l.Key == nil || *l.Key != key }), err
+	all, _, err := s.ListLetters(ctx, service, letters.ListDeadLettersParams{Key: &key}, math.MaxInt)
+	return all, err
 }
 
 // NotificationsOf lists what a customer was told of an order that was placed at an instant, the newest first.

@@ -30,8 +30,8 @@ func (f dlqFilter) filter(state string) (letters.ListCausesParams, error) {
 		p.State = set(letters.StateFilter(state))
 	}
 	var err error
-	if p.Since, err = moment("since", f.Since, time.Now()); err == nil {
-		p.Until, err = moment("until", f.Until, time.Now())
+	if p.Since, err = instantOf("since", f.Since, time.Now()); err == nil {
+		p.Until, err = instantOf("until", f.Until, time.Now())
 	}
 	return p, err
 }
@@ -44,7 +44,7 @@ func set[T ~string](v T) *T {
 	return &v
 }
 
-func moment(flag, text string, now time.Time) (*time.Time, error) {
+func instantOf(flag, text string, now time.Time) (*time.Time, error) {
 	if text == "" {
 		return nil, nil //nolint:nilnil // no bound
 	}
