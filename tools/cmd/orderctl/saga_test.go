@@ -46,10 +46,12 @@ func fakeOrders(t *testing.T) (url string, asked func() []string) {
 	answer("GET /v1/orders/o-1", `{"order_id":"o-1","customer_id":"c-1","created_at":"2026-11-21T12:00:00Z"}`)
 	answer("GET /v1/orders/o-1/timeline", `{"order_id":"o-1","state":"cancelling","status":"compensation_failed","started_at":"2026-11-21T12:00:00Z",
 		"steps":[{"name":"reserve_stock","status":"skipped","undo_skipped":true,"attempts":1,"undo_attempts":10}],"entries":`+entries+`}`)
-	answer("GET /admin/dead-letters", `{"items":[
-		{"id":"inventory.commands-0-1","key":"o-1","state":"redriven","event_type":"inventory.release","error_type":"transient","error":"no answer","retries":2,"failures":3,
-			"failed_at":"2026-11-21T12:00:03Z","updated_at":"2026-11-21T12:00:04Z","actor":"ada","reason":"mended"},
-		{"id":"inventory.commands-0-2","key":"o-2","state":"waiting","event_type":"inventory.release","failed_at":"2026-11-21T12:00:03Z"}]}`)
+	letters := map[string]string{"o-1": `{"id":"inventory.commands-0-1","key":"o-1","state":"redriven","event_type":"inventory.release","error_type":"transient","error":"no answer",
+		"retries":2,"failures":3,"failed_at":"2026-11-21T12:00:03Z","updated_at":"2026-11-21T12:00:04Z","actor":"ada","reason":"mended"}`}
+	mux.HandleFunc("GET /admin/dead-letters", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"items":[%s]}`, letters[r.URL.Query().Get("key")])
+	})
 	answer("GET /v1/customers/c-1/notifications", `{"items":[{"id":"n","order_id":"o-1","kind":"order_placed","title":"We have your order","at":"2026-11-21T12:00:01Z"},
 		{"id":"n2","order_id":"o-2","kind":"order_placed","title":"Another","at":"2026-11-21T12:00:01Z"}]}`)
 	server := httptest.NewServer(mux)
@@ -142,7 +144,6 @@ func TestTimelineIsJoined(t *testing.T) {
 		text = after
 	}
 	require.NotContains(t, out.String(), "Another")
-	require.NotContains(t, out.String(), "inventory.commands-0-2")
 
 	var whole strings.Builder
 	require.Zero(t, run(append(args, "--json"), console{out: &whole, err: &whole}))
