@@ -22,7 +22,7 @@ type Sender interface {
 // RelayOptions are a relay's settings. Zero values mean the defaults.
 type RelayOptions struct {
 	// Owner names this relay in the leases. A relay that starts takes over leases in its own name without waiting for
-	// their end, so it should be a name that only one process has at a time (a StatefulSet's pod, say). The default on
+	// their end, so it should be a name that only one process has at a time (a pod's, say). The default on
 	// SQLite is a fixed name, since one service has the file to itself, and its restart shall not wait for the lease of
 	// the process that was killed; on PostgreSQL it is a new one for each relay.
 	Owner string

@@ -25,7 +25,7 @@ func (f stackFlags) native() (*stack.Native, error) {
 		return &stack.Native{Libs: filepath.Join(f.NativeDir, "libs"), Brokers: f.Nodes}, nil
 	}
 	if f.Stack == "compose" {
-		return nil, errors.New("--stack=compose is for 'demo' and 'run'; to keep such a system running: docker compose up --build --wait")
+		return nil, errors.New("--stack=compose is for 'demo' and 'run' of all services; to keep such a system running: docker compose up --build --wait")
 	}
 	if f.Nodes != 1 {
 		return nil, errors.New("--brokers is for --stack=native: the embedded Kafka is one broker")
