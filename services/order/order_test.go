@@ -100,6 +100,36 @@ func TestConfirmed(t *testing.T) {
 	}
 }
 
+// An answer that cannot be taken holds its order's later ones back, and no other order's.
+func TestAnAnswerThatIsADeadLetterHoldsItsOrder(t *testing.T) {
+	t.Parallel()
+	s, svc := start(t, "CONSUMER_MAX_ATTEMPTS=1")
+	const ghost = "an-order-that-nobody-placed"
+	lines := events.List[events.Line]{{SKU: "MUG-BLUE", Quantity: 1}}
+	s.Send("/test", ghost, events.InventoryReserved{OrderID: ghost, Lines: lines})
+	testkit.Until(s, "the key is held", func() bool { return svc.Metric(`parked_blocked_keys{group="order"}`) == 1 })
+	s.Send("/test", ghost, events.InventoryReleased{OrderID: ghost, Lines: lines})
+	testkit.Until(s, "the next waits behind it", func() bool { return svc.Metric(`parked_messages{group="order"}`) == 2 })
+
+	id := place(t, svc, "k")
+	reserve, cmd := testkit.Await[events.InventoryReserve](s, id, 1)
+	reply(s, reserve, id, events.InventoryReserved{OrderID: id, Lines: cmd.Lines})
+	testkit.Await[events.PaymentCharge](s, id, 1)
+
+	type page struct {
+		Items []struct {
+			ID    string `json:"id"`
+			Topic string `json:"topic"`
+		} `json:"items"`
+	}
+	var letters page
+	require.Equal(t, http.StatusOK, svc.Get("/admin/dead-letters?key="+ghost, &letters))
+	require.Len(t, letters.Items, 1, "the second is held, and not given up too")
+	resp, body := svc.Post("/admin/dead-letters/"+letters.Items[0].ID+"/discard", map[string]string{"actor": "tester", "reason": "nobody's"})
+	require.Equal(t, http.StatusOK, resp.StatusCode, body)
+	testkit.Eventually(svc, "/admin/dead-letters?key="+ghost, func(p page) bool { return len(p.Items) == 2 })
+}
+
 // reply publishes a participant's answer as it would: caused by the command.
 func reply(s *testkit.Stack, command event.Event, key string, body event.Body) event.Event {
 	return s.SendCaused("/test", event.Cause{ID: command.ID, CorrelationID: command.CorrelationID}, key, body)

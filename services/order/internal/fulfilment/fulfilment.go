@@ -103,7 +103,8 @@ func (f *Fulfilment) Deadline(ctx context.Context, tx *outbox.Tx, id string, at 
 	return err
 }
 
-// Listen adds the handlers for everything that participants answer.
+// Listen adds the handlers for everything that participants answer. While an answer is a dead letter the order's later ones
+// wait for it: the saga would decide on them without knowing it.
 func (f *Fulfilment) Listen(c *consumer.Consumer) {
 	c.Prepare(f.readAhead)
 	on[events.InventoryReserved](f, c)
@@ -141,7 +142,7 @@ func on[T event.Body](f *Fulfilment, c *consumer.Consumer) {
 		}
 		_, err = f.advance(ctx, tx, o, in)
 		return err
-	})
+	}, consumer.Blocks)
 }
 
 // advance takes one input to the saga of an order whose row is locked: saga, order and messages change together.
