@@ -43,6 +43,7 @@ type leases struct {
 	looked  time.Time
 	renewed time.Time
 	began   bool
+	shared  bool // with other relays
 	changed bool // shards were won or lost since keep last said so
 }
 
@@ -142,6 +143,7 @@ func (l *leases) look(ctx context.Context, now time.Time) error {
 	if err := l.forget(ctx, dead); err != nil {
 		return err
 	}
+	l.shared = relays > 1
 	relays = max(1, relays) // our own row may just have been removed, by one to which we seemed dead
 	return l.share(ctx, now, table, (len(l.shards)+relays-1)/relays)
 }

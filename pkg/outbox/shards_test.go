@@ -81,6 +81,36 @@ func TestRelaysShareTheShards(t *testing.T) {
 	})
 }
 
+// What another replica commits is sent soon, though no commit of this process tells of it.
+func TestOthersRowsDoNotWaitForThePoll(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		if db.Dialect() == database.SQLite {
+			return // one process has the file
+		}
+		c, b := newClock(), &broker{}
+		far := c.Now().Add(24 * time.Hour)
+		exec(t, db, `INSERT INTO outbox_lease (name, owner, fence, until) VALUES ('member:other', 'other', 0, $1)`, far)
+		for shard := range 4 {
+			exec(t, db, `INSERT INTO outbox_lease (name, owner, fence, until) VALUES ($1, 'other', 0, $2)`, fmt.Sprint("shard-", shard), far)
+		}
+		box := newBox(db, outbox.Options{})
+		run(t, box.Relay(b.sender(), outbox.RelayOptions{Owner: "this", Poll: time.Hour, LeaseTTL: 12 * time.Hour, Now: c.Now}))
+		require.Eventually(t, func() bool { return counts(t, db)["this"] == 4 }, soon, tick)
+		others := newBox(db, outbox.Options{})
+		for n := range 3 {
+			for key := range 32 {
+				publish(t, others, fmt.Sprint("key-", key), n)
+			}
+			require.Eventually(t, func() bool {
+				var left int
+				require.NoError(t, db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM outbox WHERE hashtext(aggregateid) & 7 >= 4`).Scan(&left))
+				return left == 0
+			}, soon, tick)
+		}
+	})
+}
+
 // Invariant 4 with relays that come and go: each key's order is kept, nothing is lost, and nothing is sent twice unless
 // a relay was killed.
 func TestOrderWhileRelaysComeAndGo(t *testing.T) {
