@@ -82,7 +82,7 @@ func TestBlockedKeyGoesOnWhenItsLetterIsRedriven(t *testing.T) {
 		require.Len(t, s.Messages("sums", "sum.changed", "k"), 1)
 
 		press(t, svc, l.ID, "redrive", http.StatusAccepted) // too early
-		awaitLetters(svc, func(l letter) bool { return waiting(l) && l.Failures == 2 })
+		awaitLetters(svc, func(l letter) bool { return l.State == "failed_again" && l.Failures == 2 })
 		require.Len(t, s.Messages("sums", "sum.changed", "k"), 1)
 		a.fail("k", 2, nil)
 		press(t, svc, l.ID, "redrive", http.StatusAccepted)
