@@ -263,7 +263,7 @@ func TestBadRecords(t *testing.T) {
 	s.SendRaw(kafka.Record{Topic: events.TopicInventoryReserved, Key: []byte("x"), Value: []byte("\x00not json\xff"), Headers: map[string]string{"a": "b"}})
 	s.Resend(events.TopicInventoryReserved, unknown)
 	broken := unknown
-	broken.ID, broken.Data = "broken", []byte(`{"order_id": 7}`)
+	broken.ID, broken.Key, broken.Data = "broken", "another", []byte(`{"order_id": 7}`)
 	s.Resend(events.TopicInventoryReserved, broken)
 
 	id := place(t, svc, "k")
