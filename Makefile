@@ -83,7 +83,7 @@ build: ## the services, orderctl and what it measures them against, into bin/
 
 # On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
 SUITES_embedded := unit e2e
-SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native
+SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native profiles-native
 SUITES_compose := e2e-compose
 SUITES := $(or $(SUITES_$(STACK)),$(error STACK is "$(STACK)", must be embedded, native or compose))
 
@@ -129,9 +129,16 @@ test-bench-native: bin/gotestsum build
 
 # It starts its own servers, and two replicas of each service.
 .PHONY: test-rolling-native
-test-rolling-native: bin/gotestsum build
+test-rolling-native: bin/gotestsum bin/contracts build
 	@mkdir -p .build
 	@bin/gotestsum --format standard-verbose -- -count=1 -timeout 5m -tags native ./tools/internal/rolling 2>&1 | tee .build/test-rolling-native.txt
+
+# What docker-compose.yml's profiles obs and cdc add, without Docker.
+.PHONY: test-profiles-native
+test-profiles-native: bin/gotestsum build
+	@mkdir -p .build
+	@deploy/native/install $(NATIVE_DIR)/libs $(NATIVE_DIR)/connect/debezium
+	@bin/gotestsum --format standard-verbose -- -count=1 -timeout 10m -tags native ./tools/internal/profiles 2>&1 | tee .build/test-profiles-native.txt
 
 .PHONY: mutants
 mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some

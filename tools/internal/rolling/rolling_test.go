@@ -30,12 +30,17 @@ const (
 
 // Two replicas of each service are restarted, one at a time, while customers order and look. Stopped in order, no
 // request fails. Killed, some do, so the first figure means something. No effect is lost or doubled either way.
+//
+// Meanwhile the order service gets a new version, which sends a field that no other knows: first one replica beside the
+// old one, then both; then it is taken back.
 func TestRollingRestart(t *testing.T) {
 	dir := t.TempDir()
+	bin := deployed(t, filepath.Join(root, "bin"))
+	next := nextVersion(t)
 	native := os.Getenv("NATIVE_DIR")
 	require.NotEmpty(t, native, "NATIVE_DIR must be the folder of the native stack: run this with `make test-rolling-native`")
 	s, err := stack.Start(t.Context(), stack.Options{
-		Bin: filepath.Join(root, "bin"), Dir: dir, Replicas: 2, Native: &stack.Native{Libs: filepath.Join(native, "libs"), Brokers: 1},
+		Bin: bin, Dir: dir, Replicas: 2, Native: &stack.Native{Libs: filepath.Join(native, "libs"), Brokers: 1},
 		Env: map[string][]string{"": {"DRAIN_DELAY=" + drain, "LOG_LEVEL=warn"}},
 	})
 	require.NoError(t, err)
@@ -66,6 +71,11 @@ func TestRollingRestart(t *testing.T) {
 		require.Eventually(t, func() bool { return p.orders() >= calm }, patience, probeEvery, "the load goes on")
 	}
 	during("before", goOn)
+	deploy(t, bin, "order", next)
+	during("two versions", func() {
+		require.NoError(t, s.Restart(t.Context(), "order-2"))
+		goOn()
+	})
 	during("restarted one at a time", func() {
 		var all sync.WaitGroup
 		for _, service := range client.Services() {
@@ -80,6 +90,7 @@ func TestRollingRestart(t *testing.T) {
 		all.Wait()
 	})
 	during("between", goOn)
+	deploy(t, bin, "order", filepath.Join(root, "bin", "order"))
 	during("killed one at a time", func() {
 		for _, replica := range []string{"order", "order-2"} {
 			require.NoError(t, s.Kill(replica))
@@ -106,6 +117,7 @@ func TestRollingRestart(t *testing.T) {
 		require.Empty(t, p.failures, p.name)
 		require.NotEmpty(t, p.placed, p.name)
 	}
+	twoVersions(t, s.Brokers(), phases)
 	audit, err := books.Settle(ctx, system, books.Options{})
 	require.NoError(t, err)
 	for _, f := range audit.Findings {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/devstack"
 	"github.com/orderflow/orderflow/pkg/kafka"
+	"github.com/orderflow/orderflow/tools/client"
 	"github.com/orderflow/orderflow/tools/internal/native"
 )
 
@@ -41,7 +43,7 @@ func (s *Stack) startServers(ctx context.Context) (servers, error) {
 		return nil, err
 	}
 	n := nativeServers{started, s.opts.Native.Libs}
-	if err := ensureTopics(ctx, n.Brokers()); err != nil {
+	if err := ensureTopics(ctx, n.Brokers(), s.opts.ReadyTimeout); err != nil {
 		return nil, errors.Join(err, n.Stop(context.WithoutCancel(ctx)))
 	}
 	return n, nil
@@ -67,7 +69,8 @@ func environment(brokers int) string {
 	return "production"
 }
 
-func ensureTopics(ctx context.Context, brokers []string) error {
+// ensureTopics asks again for a while: on a busy machine a broker that serves may be fenced for a moment.
+func ensureTopics(ctx context.Context, brokers []string, patience time.Duration) error {
 	topics, err := Topics(environment(len(brokers)))
 	if err != nil {
 		return err
@@ -76,7 +79,9 @@ func ensureTopics(ctx context.Context, brokers []string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(admin.EnsureTopics(ctx, topics), admin.Close())
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return errors.Join(client.Eventually(ctx, func(ctx context.Context) error { return admin.EnsureTopics(ctx, topics) }), admin.Close())
 }
 
 // nativeServers are package native's.

@@ -1,0 +1,121 @@
+//go:build native
+
+package rolling_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/orderflow/orderflow/api/events"
+	"github.com/orderflow/orderflow/pkg/kafka"
+	"github.com/orderflow/orderflow/tools/client"
+)
+
+// A version to come: the order service says through which channel an order came, to those that it sends commands to.
+var changes = []struct{ file, old, new string }{
+	{"api/schemas/payment.charge.json", `"payment_method": {`, `"channel": {"description": "Where the order came in.", "type": "string"}, "payment_method": {`},
+	{"api/events/payment.go", "PaymentMethod string `json:\"payment_method\"`", "PaymentMethod string `json:\"payment_method\"`\nChannel string `json:\"channel,omitempty\"`"},
+	{"services/order/internal/fulfilment/plan.go", "PaymentMethod: o.PaymentMethod}", "PaymentMethod: o.PaymentMethod, Channel: \"web\"}"},
+}
+
+// nextVersion builds the order service with the changes, and returns the binary's path. `make verify` would let them in.
+func nextVersion(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	contracts := filepath.Join(dir, "api")
+	require.NoError(t, os.CopyFS(contracts, os.DirFS(filepath.Join(root, "api"))))
+	overlay := map[string]string{}
+	for i, c := range changes {
+		path, err := filepath.Abs(filepath.Join(root, c.file))
+		require.NoError(t, err)
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(string(text), c.old), "%s has %q", c.file, c.old)
+		changed := []byte(strings.Replace(string(text), c.old, c.new, 1))
+		overlay[path] = filepath.Join(dir, string(rune('a'+i))+filepath.Ext(path))
+		require.NoError(t, os.WriteFile(overlay[path], changed, 0o600))
+		if inside, of := strings.CutPrefix(c.file, "api/"); of {
+			require.NoError(t, os.WriteFile(filepath.Join(contracts, inside), changed, 0o600))
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), filepath.Join(root, "bin", "contracts"), "check", contracts).CombinedOutput()
+	require.NoError(t, err, string(out))
+
+	text, err := json.Marshal(map[string]any{"Replace": overlay})
+	require.NoError(t, err)
+	file, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "order")
+	require.NoError(t, os.WriteFile(file, text, 0o600))
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", file, "-o", binary, "./services/order/cmd/order")
+	build.Dir = root
+	out, err = build.CombinedOutput()
+	require.NoError(t, err, string(out))
+	return binary
+}
+
+// deployed is a folder from which services are started: each binary of bin, which deploy can replace.
+func deployed(t *testing.T, bin string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, service := range client.Services() {
+		deploy(t, dir, service, filepath.Join(bin, service))
+	}
+	return dir
+}
+
+// deploy has a service's replicas be another binary when they are started the next time.
+func deploy(t *testing.T, dir, service, binary string) {
+	t.Helper()
+	binary, err := filepath.Abs(binary)
+	require.NoError(t, err)
+	path := filepath.Join(dir, service)
+	require.NoError(t, os.RemoveAll(path))
+	require.NoError(t, os.Symlink(binary, path))
+}
+
+// twoVersions holds the topics against the phases: both versions have sent, one beside the other and then one after the
+// other, and what either sent was taken for what it is by services that know one of them.
+func twoVersions(t *testing.T, brokers []string, phases []*phase) {
+	t.Helper()
+	cfg := kafka.Config{Brokers: brokers, ClientID: "rolling"}
+	admin, err := kafka.NewAdmin(cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, admin.Close()) }()
+	ranges, err := admin.Ranges(t.Context(), events.TopicPaymentCommands)
+	require.NoError(t, err)
+	// What was sent in each phase: by the old version (false) and by the new one (true).
+	sent := make([]map[bool]int, len(phases))
+	require.NoError(t, kafka.Read(t.Context(), cfg, events.TopicPaymentCommands, ranges, func(r kafka.Record) {
+		in := slices.IndexFunc(phases, func(p *phase) bool { return p.began.After(r.Timestamp) })
+		if in < 0 {
+			in = len(phases)
+		}
+		if in == 0 || r.Headers["ce_type"] != events.TypePaymentCharge {
+			return
+		}
+		if sent[in-1] == nil {
+			sent[in-1] = map[bool]int{}
+		}
+		sent[in-1][strings.Contains(string(r.Value), `"channel":"web"`)]++
+	}))
+	for i, p := range phases {
+		t.Logf("%-22s commands of the old version: %d, of the new one: %d", p.name, sent[i][false], sent[i][true])
+		switch p.name {
+		case "before":
+			require.Zero(t, sent[i][true], p.name)
+		case "two versions":
+			require.NotZero(t, sent[i][false], p.name)
+			require.NotZero(t, sent[i][true], p.name)
+		case "between":
+			require.NotZero(t, sent[i][true], p.name)
+		case "after":
+			require.NotZero(t, sent[i][false], "the old version is back")
+		}
+	}
+}
