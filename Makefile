@@ -158,7 +158,7 @@ generate: ## the code that is made of the contracts
 	@for m in $(MODULES); do echo "generate $$m"; (cd $$m && go generate ./...); done
 
 .PHONY: verify
-verify: verify-format verify-modules verify-generated verify-contracts verify-manifests ## what must hold beside the tests: modules build alone, generated code is fresh, nothing released is broken, manifests are valid
+verify: verify-format verify-modules verify-generated verify-contracts verify-manifests verify-compose ## what must hold beside the tests: modules build alone, generated code is fresh, nothing released is broken, manifests and docker-compose.yml are valid
 	@echo "Everything holds."
 
 .PHONY: verify-format
@@ -181,6 +181,11 @@ verify-contracts: bin/contracts
 .PHONY: verify-manifests
 verify-manifests: bin/manifests
 	@echo "manifests"; bin/manifests check deploy/kubernetes
+
+# With every combination of profiles; where there is a docker compose it reads them too.
+.PHONY: verify-compose
+verify-compose:
+	@echo "compose"; go test -run 'File|Mistakes' ./tools/internal/compose
 
 .PHONY: clean
 clean: ## remove what was built, and the data of the embedded stack

@@ -24,7 +24,7 @@ func TestProfiles(t *testing.T) {
 	require.NotEmpty(t, native, "NATIVE_DIR must be the folder of the native stack: run this with `make test-profiles-native`")
 	libs := filepath.Join(native, "libs")
 	s, err := stack.Start(t.Context(), stack.Options{
-		Bin: filepath.Join(root, "bin"), Dir: t.TempDir(), Native: &stack.Native{Libs: libs, Brokers: 1},
+		Bin: filepath.Join(root, "bin"), Dir: t.TempDir(), Native: &stack.Native{Libs: libs, Brokers: 1}, ReadyTimeout: patience,
 		Env: map[string][]string{"": {"LOG_LEVEL=warn", "LAG_INTERVAL=500ms"}},
 	})
 	require.NoError(t, err)
