@@ -138,7 +138,7 @@ test-rolling-native: bin/gotestsum bin/contracts build
 test-profiles-native: bin/gotestsum build
 	@mkdir -p .build
 	@deploy/native/install $(NATIVE_DIR)/libs $(NATIVE_DIR)/connect/debezium
-	@bin/gotestsum --format standard-verbose -- -count=1 -timeout 10m -tags native ./tools/internal/profiles 2>&1 | tee .build/test-profiles-native.txt
+	@bin/gotestsum --format standard-verbose -- -count=1 -timeout 15m -tags native ./tools/internal/profiles 2>&1 | tee .build/test-profiles-native.txt
 
 .PHONY: mutants
 mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some

@@ -1,6 +1,6 @@
 -- +goose Up
 -- The columns id, aggregatetype, aggregateid, type and payload are those of Debezium's Outbox Event Router, so that
--- change capture can take the relay's place. Rows are deleted once they are sent: the table is as long as the wait.
+-- change capture can read what the relay sends. Rows are deleted once they are sent: the table is as long as the wait.
 CREATE TABLE outbox (
     seq           {{identity}},
     id            TEXT NOT NULL,

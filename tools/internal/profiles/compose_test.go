@@ -23,7 +23,7 @@ import (
 
 const (
 	root     = "../../.."
-	patience = 2 * time.Minute
+	patience = 5 * time.Minute
 	often    = 100 * time.Millisecond
 )
 
