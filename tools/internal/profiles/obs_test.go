@@ -5,8 +5,7 @@ package profiles_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -34,7 +33,7 @@ func startPrometheus(t *testing.T, s *stack.Stack, services map[string]composed)
 	for _, service := range client.Services() {
 		names[service+":8080"] = s.URL(service)
 	}
-	network := httptest.NewServer(&httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+	network := httptest.NewServer(&httputil.ReverseProxy{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Rewrite: func(r *httputil.ProxyRequest) {
 		to, err := url.Parse(names[r.In.Host])
 		if err != nil || names[r.In.Host] == "" {
 			to = &url.URL{Scheme: "http", Host: r.In.Host + ".invalid"}

@@ -104,6 +104,7 @@ func TestRollingRestart(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ends := settled(ctx, t, system)
+	twoVersions(t, s.Brokers(), phases)
 	for i, p := range phases {
 		until := end
 		if i+1 < len(phases) {
@@ -117,7 +118,6 @@ func TestRollingRestart(t *testing.T) {
 		require.Empty(t, p.failures, p.name)
 		require.NotEmpty(t, p.placed, p.name)
 	}
-	twoVersions(t, s.Brokers(), phases)
 	audit, err := books.Settle(ctx, system, books.Options{})
 	require.NoError(t, err)
 	for _, f := range audit.Findings {
