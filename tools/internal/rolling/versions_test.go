@@ -87,8 +87,11 @@ func twoVersions(t *testing.T, brokers []string, phases []*phase) {
 	admin, err := kafka.NewAdmin(cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
-	ranges, err := admin.Ranges(t.Context(), events.TopicPaymentCommands)
-	require.NoError(t, err)
+	var ranges map[int32]kafka.Range
+	require.Eventually(t, func() bool {
+		ranges, err = admin.Ranges(t.Context(), events.TopicPaymentCommands)
+		return err == nil
+	}, patience, probeEvery, "Kafka says what it has")
 	// What was sent in each phase: by the old version (false) and by the new one (true).
 	sent := make([]map[bool]int, len(phases))
 	require.NoError(t, kafka.Read(t.Context(), cfg, events.TopicPaymentCommands, ranges, func(r kafka.Record) {
