@@ -5,7 +5,8 @@
 // tells what the system can do. The open one places orders at instants fixed beforehand, whatever becomes of those
 // before them. It tells what a customer waits: latency counts from the instant at which the order was due, so that a
 // system that stalls cannot hide the orders that were late because of it (coordinated omission). The accepting one waits for
-// the answers only, and for the ends of all orders when it is over.
+// the answers only: while it goes on, every service but the one that accepts stands still. When it is over they go on, and it
+// waits for the ends of all orders.
 //
 // Latencies are of the orders that were due in the window that follows the warm-up, each kept and sorted: percentiles are
 // exact, by nearest rank. Orders a second are those that ended within the window. What they cost is counted over

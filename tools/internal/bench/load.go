@@ -40,8 +40,11 @@ type shop struct {
 	orders *orderapi.ClientWithResponses
 	// ends are of the orders that were accepted; nil for a system that answers with the end.
 	ends *tracker
-	seed uint64
-	skus []string
+	// alone has everything that an order needs only later stand still until resume is called, also after an error; nil
+	// where there is nothing.
+	alone func() (resume func() error, err error)
+	seed  uint64
+	skus  []string
 	// placed numbers the orders of all loads.
 	placed atomic.Uint64
 }
@@ -258,15 +261,31 @@ func (s *shop) closed(ctx context.Context, t *tally, n int) {
 }
 
 // accept has n connections place orders, each the next when it was answered, until the window is over, and returns when
-// all orders have ended.
-func (s *shop) accept(ctx context.Context, t *tally, n int) {
+// all orders have ended. While they are placed, nothing else is done with them.
+func (s *shop) accept(ctx context.Context, t *tally, n int) error {
 	t.accepting = true
-	s.closed(ctx, t, n)
+	if err := s.undisturbed(func() { s.closed(ctx, t, n) }); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	for _, order := range t.accepted {
 		s.await(ctx, t, order, acceptTimeout)
 	}
+	return nil
+}
+
+// undisturbed calls place while everything stands still that orders need later.
+func (s *shop) undisturbed(place func()) error {
+	if s.alone == nil {
+		place()
+		return nil
+	}
+	resume, err := s.alone()
+	if err == nil {
+		place()
+	}
+	return errors.Join(err, resume())
 }
 
 // open places orders at fixed instants until the window is over, and returns when all have ended.

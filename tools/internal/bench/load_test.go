@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
@@ -179,13 +181,20 @@ func TestAcceptingDoesNotWaitForEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var s *shop
+		var still atomic.Bool
 		s = shopAt(t, func(r *http.Request) (*http.Response, error) {
+			assert.True(t, still.Load(), "nothing else is done meanwhile")
 			wait(r.Context(), 100*time.Millisecond)
 			return s.taken(number(r), 10*time.Second), nil
 		})
 		start := time.Now().Add(-time.Millisecond) // so that no answer falls on the window's edge
 		run := &tally{from: start.Add(time.Second), to: start.Add(3 * time.Second)}
-		s.accept(t.Context(), run, 4)
+		s.alone = func() (func() error, error) {
+			still.Store(true)
+			return func() error { still.Store(false); return nil }, nil
+		}
+		require.NoError(t, s.accept(t.Context(), run, 4))
+		require.False(t, still.Load(), "what stood still goes on")
 		require.Empty(t, run.wrong())
 		require.Equal(t, 80, run.ended, "answers")
 		require.Equal(t, 120, run.confirmed+run.cancelled, "with those of the warm-up")
@@ -206,7 +215,7 @@ func TestAcceptingIsBounded(t *testing.T) {
 		})
 		start := time.Now().Add(-time.Microsecond)
 		run := &tally{from: start.Add(time.Second), to: start.Add(time.Hour)}
-		s.accept(t.Context(), run, 10)
+		require.NoError(t, s.accept(t.Context(), run, 10))
 		require.Empty(t, run.wrong())
 		require.Equal(t, maxAccepted+9, len(run.accepted), "the last one, and the others that were under way")
 		require.Equal(t, 2*time.Second, run.to.Sub(start).Round(time.Millisecond), "10,000 a second")

@@ -71,11 +71,35 @@ func measureOurs(ctx context.Context, cfg Config, running *stack.Stack, report *
 	if shop.skus, err = o.restock(ctx); err != nil {
 		return err
 	}
+	shop.alone = o.alone
 	subject := &subject{shop: shop, meter: meter, quiet: o.quiet, books: o.books, died: o.died}
 	if err := subject.breakIn(ctx, cfg); err != nil {
 		return err
 	}
 	return subject.measure(ctx, cfg, cfg.Loads, report)
+}
+
+// alone has every service but the one that accepts orders stand still until resume is called, which is to be called also
+// after an error.
+func (o *ours) alone() (resume func() error, err error) {
+	var held []func() error
+	resume = func() (err error) {
+		for _, goOn := range held {
+			err = errors.Join(err, goOn())
+		}
+		return err
+	}
+	for _, service := range client.Services() {
+		if service == "order" {
+			continue
+		}
+		goOn, err := o.stack.Suspend(service)
+		if err != nil {
+			return resume, err
+		}
+		held = append(held, goOn)
+	}
+	return resume, nil
 }
 
 // restock takes in more of every product than there can be orders, and returns the products.

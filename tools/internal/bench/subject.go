@@ -79,7 +79,9 @@ func (s *subject) run(ctx context.Context, cfg Config, l Load) (Result, error) {
 	case l.InFlight > 0:
 		s.shop.closed(ctx, t, l.InFlight)
 	case l.Accept > 0:
-		s.shop.accept(ctx, t, l.Accept)
+		if err := s.shop.accept(ctx, t, l.Accept); err != nil {
+			return r, err
+		}
 	default:
 		s.shop.open(ctx, t, start, l.Rate)
 	}

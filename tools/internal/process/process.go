@@ -163,6 +163,23 @@ func (p *Process) end(signal os.Signal) *Run {
 	return p.up
 }
 
+// Suspend has the process stand still until resume is called. One that is down stays down.
+func (p *Process) Suspend() (resume func() error, err error) {
+	p.mu.Lock()
+	r := p.up
+	p.mu.Unlock()
+	if r == nil {
+		return func() error { return nil }, nil
+	}
+	signal := func(s os.Signal) error {
+		if err := r.proc.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("%s to %s: %w", s, p.cfg.Name, err)
+		}
+		return nil
+	}
+	return func() error { return signal(syscall.SIGCONT) }, signal(syscall.SIGSTOP)
+}
+
 // Kill ends the process with SIGKILL and returns when it is gone. One that is down stays down.
 func (p *Process) Kill() error {
 	r := p.end(os.Kill)

@@ -194,6 +194,15 @@ func (s *Stack) Kill(name string) error {
 	return p.Kill()
 }
 
+// Suspend has a service's process stand still, as one does that gets no CPU, until resume is called.
+func (s *Stack) Suspend(service string) (resume func() error, err error) {
+	p, ok := s.services[service]
+	if !ok {
+		return nil, fmt.Errorf("there is no service %q, must be one of %s", service, strings.Join(s.opts.Services, ", "))
+	}
+	return p.Suspend()
+}
+
 // server calls fn if there is a server of that name.
 func (s *Stack) server(name string, fn func() error) error {
 	if !slices.Contains(s.servers.Names(), name) {
