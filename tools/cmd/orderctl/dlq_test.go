@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/orderflow/orderflow/tools/client"
 )
 
 const cause = `{"group":"payment","topic":"t","event_type":"payment.charge","error_type":"transient","cause":"no answer","letters":3,"open":2,
@@ -136,6 +138,14 @@ func fakeService(t *testing.T) (url string, asked func() []string) {
 	}
 }
 
+// everywhere names one address for all services.
+func everywhere(url string) (args []string) {
+	for _, name := range client.Services() {
+		args = append(args, "--"+name+"-url="+url)
+	}
+	return args
+}
+
 func TestDeadLetterCommands(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -197,10 +207,7 @@ func TestDeadLetterCommands(t *testing.T) {
 		t.Run(tc.args, func(t *testing.T) {
 			t.Parallel()
 			url, asked := fakeService(t)
-			args := append([]string{"dlq"}, strings.Fields(tc.args)...)
-			for _, name := range []string{"order", "inventory", "payment", "shipping", "notification", "analytics"} {
-				args = append(args, "--"+name+"-url="+url)
-			}
+			args := append(append([]string{"dlq"}, strings.Fields(tc.args)...), everywhere(url)...)
 			var out strings.Builder
 			require.Equal(t, tc.code, run(args, console{out: &out, err: &out}), out.String())
 			require.Contains(t, out.String(), tc.says)
