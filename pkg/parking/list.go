@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/orderflow/orderflow/pkg/database"
@@ -177,4 +178,27 @@ func (s *Store) messages(ctx context.Context, k Key) (all []Message, err error) 
 			all = append(all, m)
 			return err
 		}, k.Group, k.Topic, k.Partition, k.Key, maxMessages)
+}
+
+// Waiting tells which of these keys have messages parked, in any partition of the group.
+func (s *Store) Waiting(ctx context.Context, keys ...string) (map[string]bool, error) {
+	waiting := map[string]bool{}
+	for chunk := range slices.Chunk(keys, s.db.Dialect().Batch()) {
+		blobs := make([][]byte, len(chunk))
+		for i, key := range chunk {
+			blobs[i] = []byte(key)
+		}
+		among, args := s.db.Dialect().Columns(database.Blobs(blobs))
+		err := s.query(ctx, "read which keys wait", fmt.Sprintf(`SELECT DISTINCT record_key FROM parked WHERE record_key IN (%s) AND consumer = $%d`, among, len(args)+1),
+			func(row database.Scanner) error {
+				var key []byte
+				err := row.Scan(&key)
+				waiting[string(key)] = true
+				return err
+			}, append(args, s.group)...)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return waiting, nil
 }

@@ -89,6 +89,14 @@ func TestKeysSayWhatTheyWaitFor(t *testing.T) {
 		}
 		require.Equal(t, everything, told)
 
+		asked := []string{"a", "b", "c", ""}
+		for n := range 600 { // more than one statement takes
+			asked = append(asked, fmt.Sprint(n))
+		}
+		waiting, err := s.Waiting(t.Context(), asked...)
+		require.NoError(t, err)
+		require.Equal(t, map[string]bool{"a": true, "b": true, "": true}, waiting)
+
 		// By a message: its key, with those that wait.
 		for _, id := range []string{"t-0-2", "t-0-1"} {
 			k, messages, err := s.Key(t.Context(), id)
