@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/consumer"
 	"github.com/orderflow/orderflow/pkg/database"
-	"github.com/orderflow/orderflow/pkg/database/databasetest"
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/httpapi"
@@ -31,14 +29,14 @@ import (
 )
 
 // versions are two of a plan: the second has a step more, before the third.
-func versions(t *testing.T) (first, second *saga.Definition) {
+func versions(t *testing.T, of string) (first, second *saga.Definition) {
 	t.Helper()
 	plan := func(version int, names ...string) *saga.Definition {
 		var steps []saga.Step
 		for _, name := range names {
 			steps = append(steps, saga.Step{Name: name, Deadline: time.Hour, UndoDeadline: time.Hour, MaxUndoAttempts: 3})
 		}
-		def, err := saga.NewDefinition("job", version, steps...)
+		def, err := saga.NewDefinition(of, version, steps...)
 		require.NoError(t, err)
 		return def
 	}
@@ -61,7 +59,7 @@ type jobsConfig struct {
 	app.Config
 }
 
-// jobs is a service whose jobs are sagas: the last of the plans is the one of new jobs.
+// jobs is a service whose jobs are sagas. A new job is of the last of the plans with the name that it asks for.
 func jobs(rules []saga.Rule, plans ...*saga.Definition) func(context.Context, jobsConfig, *service.Runtime) error {
 	return func(ctx context.Context, cfg jobsConfig, rt *service.Runtime) error {
 		a, err := app.New(ctx, rt, cfg.Base, cfg.Config, app.Options{
@@ -90,10 +88,16 @@ func jobs(rules []saga.Rule, plans ...*saga.Definition) func(context.Context, jo
 			_, commands, err := st.Apply(ctx, tx.Tx, e.Key, saga.Reply{At: tx.Now(), Step: body.Step, Outcome: saga.Outcome(body.Outcome), MessageID: e.ID})
 			return send(ctx, tx, e.Key, commands, err)
 		})
-		a.Router.Post("/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
+		a.Router.Post("/jobs/{id}/{plan}", func(w http.ResponseWriter, r *http.Request) {
 			id := chi.URLParam(r, "id")
+			var current *saga.Definition
+			for _, def := range plans {
+				if def.Name == chi.URLParam(r, "plan") {
+					current = def
+				}
+			}
 			err := a.Outbox.InTx(r.Context(), func(ctx context.Context, tx *outbox.Tx) error {
-				_, commands, err := st.Start(ctx, tx.Tx, plans[len(plans)-1], id, nil, tx.Now())
+				_, commands, err := st.Start(ctx, tx.Tx, current, id, nil, tx.Now())
 				return send(ctx, tx, id, commands, err)
 			})
 			if err != nil {
@@ -119,88 +123,82 @@ func jobTopics() []kafka.Topic {
 	}
 }
 
-// TestSagasInFlightWhenThePlanChanges: across the restart with a second version of the plan, jobs begun under the first end
-// under it; with a rule those that have not come to what the versions differ in go on under the second, and the others
-// end under the first.
+// TestSagasInFlightWhenThePlanChanges: across the restart with second versions of two plans, jobs begun under the first end
+// under it; where a rule is, those that have not come to what the versions differ in go on under the second, and the
+// others end under the first.
 func TestSagasInFlightWhenThePlanChanges(t *testing.T) {
 	t.Parallel()
-	v1, v2 := versions(t)
-	type job struct {
-		// before are the answers until the restart, and commands all that is asked in the end.
+	old1, old2 := versions(t, "staying")
+	v1, v2 := versions(t, "moving")
+	s := testkit.Start(t, jobTopics())
+	svc := testkit.Run(s, "jobs", jobs(nil, old1, v1))
+	begin := func(id, plan string) {
+		t.Helper()
+		resp, body := svc.Post("/jobs/"+id+"/"+plan, "")
+		require.Equal(t, http.StatusOK, resp.StatusCode, body)
+	}
+	answer := func(id, text string) {
+		step, outcome, _ := strings.Cut(text, " ")
+		s.Send("/test", id, workAnswered{step, outcome})
+	}
+	under1, under2 := []string{"do first", "do second", "do third"}, []string{"do first", "do second", "do audit", "do third"}
+	undone := []string{"do first", "do second", "undo first"}
+	all := []struct {
+		plan string
+		// before are the answers until the restart, and commands all that is asked in the end, the last by that version.
 		before, commands []string
 		status           saga.Status
 		version          int
-	}
-	const declined = "second failed"
-	undone := []string{"do first", "do second", "undo first"}
-	under1, under2 := []string{"do first", "do second", "do third"}, []string{"do first", "do second", "do audit", "do third"}
-	for name, tc := range map[string]struct {
-		rules []saga.Rule
-		jobs  map[string]job
 	}{
-		"each ends under its own": {nil, map[string]job{
-			"at-first": {nil, under1, saga.Completed, 1}, "at-second": {[]string{"first done"}, under1, saga.Completed, 1},
-			"at-third": {[]string{"first done", "second done"}, under1, saga.Completed, 1}, "undoing": {[]string{"first done", declined}, undone, saga.Compensated, 1},
-		}},
-		"moved by a rule": {[]saga.Rule{{Name: "audited-too", From: v1, To: v2}}, map[string]job{
-			"at-first": {nil, under2, saga.Completed, 2}, "at-second": {[]string{"first done"}, under2, saga.Completed, 2},
-			"at-third": {[]string{"first done", "second done"}, under1, saga.Completed, 1}, "undoing": {[]string{"first done", declined}, undone, saga.Compensated, 1},
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			databasetest.Each(t, func(t *testing.T, url string) {
-				s := testkit.Start(t, jobTopics())
-				svc := testkit.Run(s, "jobs", jobs(nil, v1), "DATABASE_URL="+url)
-				begin := func(id string) {
-					t.Helper()
-					resp, body := svc.Post("/jobs/"+id, "")
-					require.Equal(t, http.StatusOK, resp.StatusCode, body)
-				}
-				answer := func(id, text string) {
-					step, outcome, _ := strings.Cut(text, " ")
-					s.Send("/test", id, workAnswered{step, outcome})
-				}
-				for id, j := range tc.jobs {
-					begin(id)
-					for i, text := range j.before {
-						testkit.Await[workAsked](s, id, i+1)
-						answer(id, text)
-					}
-					testkit.Await[workAsked](s, id, len(j.before)+1)
-				}
-				svc.Stop()
+		{"staying", nil, under1, saga.Completed, 1},
+		{"staying", []string{"first done"}, under1, saga.Completed, 1},
+		{"staying", []string{"first done", "second done"}, under1, saga.Completed, 1},
+		{"staying", []string{"first done", "second failed"}, undone, saga.Compensated, 1},
+		{"moving", nil, under2, saga.Completed, 2},
+		{"moving", []string{"first done"}, under2, saga.Completed, 2},
+		{"moving", []string{"first done", "second done"}, under1, saga.Completed, 1},
+		{"moving", []string{"first done", "second failed"}, undone, saga.Compensated, 1},
+	}
+	for i, j := range all {
+		id := fmt.Sprint("job-", i)
+		begin(id, j.plan)
+		for n, text := range j.before {
+			testkit.Await[workAsked](s, id, n+1)
+			answer(id, text)
+		}
+		testkit.Await[workAsked](s, id, len(j.before)+1)
+	}
+	svc.Stop()
 
-				svc = testkit.Run(s, "jobs", jobs(tc.rules, v1, v2), "DATABASE_URL="+url)
-				begin("new")
-				all := maps.Clone(tc.jobs)
-				all["new"] = job{nil, under2, saga.Completed, 2}
-				for id, j := range all {
-					for i := len(j.before); i < len(j.commands); i++ {
-						_, asked := testkit.Await[workAsked](s, id, i+1)
-						require.Equal(t, j.commands[i], asked.Command+" "+asked.Step, id)
-						answer(id, asked.Step+map[string]string{"do": " done", "undo": " undone"}[asked.Command])
-					}
-					type told struct {
-						Status  saga.Status
-						Version int
-						Journal string
-					}
-					ended := testkit.Eventually(svc, "/jobs/"+id, func(a told) bool { return a.Status.Terminal() })
-					require.Equal(t, j.status, ended.Status, id)
-					require.Equal(t, j.version, ended.Version, id)
-					require.Equal(t, j.version == 2 && id != "new", strings.Contains(ended.Journal, "moved (audited-too, version 1 to 2)"), "%s: %s", id, ended.Journal)
-					require.Len(t, s.Messages("work", "work.asked", id), len(j.commands), id)
-				}
-			})
-		})
+	svc = testkit.Run(s, "jobs", jobs([]saga.Rule{{Name: "audited-too", From: v1, To: v2}}, old1, v1, old2, v2))
+	begin("new", "staying")
+	_, asked := testkit.Await[workAsked](s, "new", 1)
+	require.Equal(t, workAsked{"do", "first"}, asked)
+	type told struct {
+		Status  saga.Status
+		Version int
+		Journal string
+	}
+	require.Equal(t, 2, testkit.Eventually(svc, "/jobs/new", func(told) bool { return true }).Version)
+	for i, j := range all {
+		id := fmt.Sprint("job-", i)
+		for n := len(j.before); n < len(j.commands); n++ {
+			_, asked := testkit.Await[workAsked](s, id, n+1)
+			require.Equal(t, j.commands[n], asked.Command+" "+asked.Step, id)
+			answer(id, asked.Step+map[string]string{"do": " done", "undo": " undone"}[asked.Command])
+		}
+		ended := testkit.Eventually(svc, "/jobs/"+id, func(a told) bool { return a.Status.Terminal() })
+		require.Equal(t, j.status, ended.Status, id)
+		require.Equal(t, j.version, ended.Version, id)
+		require.Equal(t, j.version == 2, strings.Contains(ended.Journal, "moved (audited-too, version 1 to 2)"), "%s: %s", id, ended.Journal)
+		require.Len(t, s.Messages("work", "work.asked", id), len(j.commands), id)
 	}
 }
 
 // TestRulesThatLeadNowhere: a rule is between two versions of one definition that the store has, forward, and alone.
 func TestRulesThatLeadNowhere(t *testing.T) {
 	t.Parallel()
-	v1, v2 := versions(t)
+	v1, v2 := versions(t, "job")
 	st, err := saga.NewStore(prometheus.NewPedanticRegistry(), v1, v2)
 	require.NoError(t, err)
 	again := *v2
@@ -220,7 +218,7 @@ func TestRulesThatLeadNowhere(t *testing.T) {
 // happen, and rules follow each other.
 func TestARuleMovesOnlyWithWhatChangesTheSaga(t *testing.T) {
 	on(t, func(t *testing.T, db *database.DB) {
-		v1, v2 := versions(t)
+		v1, v2 := versions(t, "job")
 		steps := slices.Clone(v2.Steps)
 		v3, err := saga.NewDefinition("job", 3, steps[:2]...)
 		require.NoError(t, err)
