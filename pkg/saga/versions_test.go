@@ -252,5 +252,21 @@ func TestARuleMovesOnlyWithWhatChangesTheSaga(t *testing.T) {
 		var column int
 		require.NoError(t, db.QueryRowContext(t.Context(), `SELECT definition_version FROM sagas WHERE id = 'a'`).Scan(&column))
 		require.Equal(t, 3, column)
+
+		// One that is being undone stays, also where the later version only goes on further.
+		one, err := saga.NewDefinition("short", 1, steps[:1]...)
+		require.NoError(t, err)
+		two, err := saga.NewDefinition("short", 2, steps[:2]...)
+		require.NoError(t, err)
+		st, err = saga.NewStore(nil, one, two)
+		require.NoError(t, err)
+		start(t, db, st, one, "b", sagatest.Base)
+		_, _, err = apply(t.Context(), db, st, "b", saga.Cancel{At: sagatest.Base, Reason: "cancelled"})
+		require.NoError(t, err)
+		require.NoError(t, st.Move(saga.Rule{Name: "longer", From: one, To: two}))
+		s, _, err = apply(t.Context(), db, st, "b", saga.Reply{At: sagatest.Base, Step: "first", Outcome: saga.Undone})
+		require.NoError(t, err)
+		require.Equal(t, saga.Compensated, s.Status)
+		require.Equal(t, 1, s.DefinitionVersion)
 	})
 }
