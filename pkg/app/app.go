@@ -207,7 +207,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 	if err != nil {
 		return nil, err
 	}
-	return a, deadletter.Mount(a.Router, a.DeadLetters)
+	return a, errors.Join(deadletter.Mount(a.Router, a.DeadLetters), parking.Mount(a.Router, a.Parking))
 }
 
 // Start runs the relay, the consumer, the dead-letter index and the upkeep, and serves the router. The broker may be

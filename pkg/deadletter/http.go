@@ -68,27 +68,6 @@ func optional[T comparable](v T) *T {
 	return &v
 }
 
-// page cuts what was read, one more than limit if there is a next page, and returns the Link to that.
-func page[T, At any](ctx context.Context, kind string, items []T, limit int, at func(T) At) (shown []T, link *string, err error) {
-	if len(items) <= limit {
-		return items, nil, nil
-	}
-	items = items[:limit]
-	cursor, err := httpapi.EncodeCursor(kind, at(items[limit-1]))
-	if err != nil {
-		return nil, nil, err
-	}
-	next := httpapi.NextLink(ctx, cursor)
-	return items, &next, nil
-}
-
-func after[At any](kind string, cursor *string) (at At, err error) {
-	if cursor == nil {
-		return at, nil
-	}
-	return httpapi.DecodeCursor[At](kind, *cursor)
-}
-
 func filterOf(p rest.ListCausesParams) Filter {
 	return Filter{
 		State: State(value(p.State)), Group: value(p.Group), Topic: value(p.Topic), EventType: value(p.EventType), ErrorType: string(value(p.ErrorType)),
@@ -99,7 +78,7 @@ func filterOf(p rest.ListCausesParams) Filter {
 // ListDeadLetters implements GET /admin/dead-letters.
 func (h handler) ListDeadLetters(ctx context.Context, r rest.ListDeadLettersRequestObject) (rest.ListDeadLettersResponseObject, error) {
 	p := r.Params
-	position, err := after[Position](listKind, p.Cursor)
+	position, err := httpapi.After[Position](listKind, p.Cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +92,7 @@ func (h handler) ListDeadLetters(ctx context.Context, r rest.ListDeadLettersRequ
 		return nil, err
 	}
 	answer := rest.ListDeadLetters200JSONResponse{}
-	letters, answer.Headers.Link, err = page(ctx, listKind, letters, limit, func(l Letter) Position { return Position{l.FailedAt, l.ID} })
+	letters, answer.Headers.Link, err = httpapi.Page(ctx, listKind, letters, limit, func(l Letter) Position { return Position{l.FailedAt, l.ID} })
 	answer.Body.Items = each(letters, body)
 	return answer, err
 }

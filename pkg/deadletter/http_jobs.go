@@ -57,7 +57,7 @@ func (h handler) StopJob(ctx context.Context, r rest.StopJobRequestObject) (rest
 
 // ListJobs implements GET /admin/dead-letters/jobs.
 func (h handler) ListJobs(ctx context.Context, r rest.ListJobsRequestObject) (rest.ListJobsResponseObject, error) {
-	before, err := after[string](jobsKind, r.Params.Cursor)
+	before, err := httpapi.After[string](jobsKind, r.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -67,14 +67,14 @@ func (h handler) ListJobs(ctx context.Context, r rest.ListJobsRequestObject) (re
 		return nil, err
 	}
 	answer := rest.ListJobs200JSONResponse{}
-	jobs, answer.Headers.Link, err = page(ctx, jobsKind, jobs, limit, func(j Job) string { return j.ID })
+	jobs, answer.Headers.Link, err = httpapi.Page(ctx, jobsKind, jobs, limit, func(j Job) string { return j.ID })
 	answer.Body.Items = each(jobs, jobBody)
 	return answer, err
 }
 
 // ListAudit implements GET /admin/dead-letters/audit.
 func (h handler) ListAudit(ctx context.Context, r rest.ListAuditRequestObject) (rest.ListAuditResponseObject, error) {
-	before, err := after[int64](auditKind, r.Params.Cursor)
+	before, err := httpapi.After[int64](auditKind, r.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (h handler) ListAudit(ctx context.Context, r rest.ListAuditRequestObject) (
 		return nil, err
 	}
 	answer := rest.ListAudit200JSONResponse{}
-	entries, answer.Headers.Link, err = page(ctx, auditKind, entries, limit, func(e Entry) int64 { return e.Seq })
+	entries, answer.Headers.Link, err = httpapi.Page(ctx, auditKind, entries, limit, func(e Entry) int64 { return e.Seq })
 	answer.Body.Items = each(entries, entryBody)
 	return answer, err
 }

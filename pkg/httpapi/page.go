@@ -65,6 +65,29 @@ func decodeStrict(body []byte, v any) error {
 	return dec.Decode(v)
 }
 
+// After is the position that a request's cursor names in the list named kind, the zero one without a cursor; see DecodeCursor.
+func After[T any](kind string, cursor *string) (at T, err error) {
+	if cursor == nil {
+		return at, nil
+	}
+	return DecodeCursor[T](kind, *cursor)
+}
+
+// Page cuts what was read, one item more than limit if there is a next page, and returns the Link header that leads there,
+// or nil. at is an item's position in the list named kind.
+func Page[Item, T any](ctx context.Context, kind string, items []Item, limit int, at func(Item) T) (shown []Item, link *string, err error) {
+	if len(items) <= limit {
+		return items, nil, nil
+	}
+	items = items[:limit]
+	cursor, err := EncodeCursor(kind, at(items[limit-1]))
+	if err != nil {
+		return nil, nil, err
+	}
+	next := NextLink(ctx, cursor)
+	return items, &next, nil
+}
+
 // NextLink is the Link header that leads from the request in ctx to its next page: the same path and query with
 // another cursor. It is empty outside a router of NewRouter.
 func NextLink(ctx context.Context, cursor string) string {

@@ -22,4 +22,7 @@
 // again once a second. So a partition that another process has may go on with a key for that long after it was blocked;
 // messages of different partitions have no order among each other. The table is as long as SubscriberConfig.ParkedMax
 // allows, beside what is blocked.
+//
+// Keys and Key tell an operator what waits, why and since when (Mount); they change nothing. Waiting tells it of some
+// keys, for who must know whether something of them is still to be handled.
 package parking

@@ -21,14 +21,12 @@ type metrics struct {
 
 // Collector returns the gauges of what is parked, for registration.
 func (s *Store) Collector() prometheus.Collector {
-	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, nil, prometheus.Labels{"group": s.group})
-	}
+	group := prometheus.Labels{"group": s.group}
 	return &metrics{
 		store:    s,
-		messages: desc("parked_messages", "Messages that wait in the database behind one that failed, counted up to 100,000."),
-		keys:     desc("parked_keys", "Keys that these messages have, in all partitions."),
-		blocks:   desc("parked_blocked_keys", "Keys that wait for a dead letter to be redriven or discarded."),
+		messages: prometheus.NewDesc("parked_messages", "Messages that wait in the database behind one that failed, counted up to 100,000.", nil, group),
+		keys:     prometheus.NewDesc("parked_keys", "Keys that these messages have, in all partitions.", nil, group),
+		blocks:   prometheus.NewDesc("parked_blocked_keys", "Keys that wait for a dead letter to be redriven or discarded.", nil, group),
 	}
 }
 

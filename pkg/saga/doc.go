@@ -56,8 +56,12 @@
 // time in which anybody stood still; and who waits after it has 15 s to come back, which is more than a group takes
 // to notice that a member died.
 //
-// It does not see a participant's outbox that stands still while its group goes on: those answers are late, and
-// undone.
+// A queue that moves may have put an answer aside, parked behind one that failed or is a dead letter. So the timers also
+// ask TimersConfig.Waiting which of the due sagas have messages parked at their own service, and leave those alone for
+// as long: where an operator must see to a dead letter first, for as long as that takes.
+//
+// It does not see a participant's outbox that stands still while its group goes on, nor a command that is parked at its
+// participant: those answers are late, and undone.
 //
 // # Operators
 //
@@ -69,9 +73,10 @@
 //
 // # Versions
 //
-// A saga ends under the definition that it was started with, and the store holds all of them that may still run;
-// there is no migration from one to another, because a step's name means its messages. An input for a saga of a
-// version that this process does not know waits for one that does. Golden histories (package sagatest) of all
+// A saga ends under the definition that it was started with, and the store holds all of them that may still run. Only a
+// Rule moves sagas to a later version, by name: those that are running, and have not come to what the versions differ
+// in, with the next input that changes them. A step's name means its messages, so what was begun is never another's. An
+// input for a saga of a version that this process does not know waits for one that does. Golden histories (package sagatest) of all
 // versions are played at every test run, and a version without one is an error. Stored states of earlier builds are
 // in testdata/stored.
 //

@@ -29,6 +29,7 @@ const (
 	EntryCompensationFailed  EntryKind = "compensation_failed"
 	EntryCompensationResumed EntryKind = "compensation_resumed"
 	EntryOperator            EntryKind = "operator" // an Intervention that was followed
+	EntryMoved               EntryKind = "moved"    // to a later version, by the rule that is the reason
 	EntryFinished            EntryKind = "finished"
 )
 

@@ -29,6 +29,7 @@ var (
 // Store keeps sagas in the caller's database and puts inputs to them.
 type Store struct {
 	defs    map[plan]*Definition
+	rules   map[plan]Rule // by where they lead from
 	metrics *metrics
 }
 
@@ -41,7 +42,7 @@ type plan struct {
 // NewStore returns a store for sagas of these definitions, all versions that may still have sagas running among them.
 // Metrics are registered with reg, which may be nil.
 func NewStore(reg prometheus.Registerer, defs ...*Definition) (*Store, error) {
-	st := &Store{defs: make(map[plan]*Definition, len(defs))}
+	st := &Store{defs: make(map[plan]*Definition, len(defs)), rules: map[plan]Rule{}}
 	for _, def := range defs {
 		if err := def.Validate(); err != nil {
 			return nil, err
@@ -69,20 +70,23 @@ func (st *Store) Start(ctx context.Context, tx *database.Tx, def *Definition, id
 	return s, commands, err
 }
 
-// Apply loads a saga under lock, decides under the definition that it was started with, and saves what changed.
-// The caller sends the commands in the same transaction. With an error nothing was changed.
+// Apply loads a saga under lock, decides under the definition that it was started with, or that a Rule moves it to, and
+// saves what changed. The caller sends the commands in the same transaction. With an error nothing was changed.
 func (st *Store) Apply(ctx context.Context, tx *database.Tx, id string, in Input) (State, []Command, error) {
 	before, err := st.Load(ctx, tx, id)
 	if err != nil {
 		return State{}, nil, err
 	}
-	def, err := st.definition(before)
+	moved, def, rules, err := st.moved(before)
 	if err != nil {
 		return before, nil, err
 	}
-	after, commands, err := Decide(def, before, in)
+	after, commands, err := Decide(def, moved, in)
 	if err != nil || !after.changedSince(before) {
 		return before, nil, err
+	}
+	for _, r := range rules {
+		after = r.note(after, in.when())
 	}
 	if after, err = st.Save(ctx, tx, after); err != nil {
 		return before, nil, err
@@ -91,7 +95,7 @@ func (st *Store) Apply(ctx context.Context, tx *database.Tx, id string, in Input
 	return after, commands, nil
 }
 
-// definition is the one that a saga was started with.
+// definition is the one that a saga stands under.
 func (st *Store) definition(s State) (*Definition, error) {
 	def := st.defs[plan{s.Definition, s.DefinitionVersion}]
 	if def == nil {
@@ -104,7 +108,7 @@ func (st *Store) definition(s State) (*Definition, error) {
 
 // Offers are what an operator may do with a saga as it stands; see Offer.
 func (st *Store) Offers(s State, at time.Time) ([]Offer, error) {
-	def, err := st.definition(s)
+	s, def, _, err := st.moved(s)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +132,7 @@ var sagas = &database.Table[row]{
 	Fields: []database.Field[row]{
 		database.Text("id", func(r row) string { return r.ID }),
 		database.Text("definition", func(r row) string { return r.Definition }).Fixed(),
-		database.Int("definition_version", func(r row) int64 { return int64(r.DefinitionVersion) }).Fixed(),
+		database.Int("definition_version", func(r row) int64 { return int64(r.DefinitionVersion) }),
 		database.Int("version", func(r row) int64 { return r.Version }),
 		database.Text("status", func(r row) string { return string(r.Status) }),
 		database.Text("step", func(r row) string {

@@ -19,6 +19,9 @@ type TimersConfig struct {
 	// was under way then, commands and answers, has been handled or is not moving. The zero time means none. So a deadline
 	// does not pass because somebody was behind; see the package's documentation.
 	Settled func(ctx context.Context, now time.Time) (time.Time, error)
+	// Waiting, if set, is asked which of these sagas have messages that were read and wait to be handled. Their deadlines do
+	// not count for as long: the answer may be among them.
+	Waiting func(ctx context.Context, ids ...string) (map[string]bool, error)
 }
 
 // Timers finds sagas whose deadline has passed and hands each to a callback. Every replica may run its own.
@@ -90,9 +93,17 @@ func (t *Timers) round(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		waiting, err := t.waiting(ctx, due)
+		if err != nil {
+			return err
+		}
 		for _, d := range due {
 			if ctx.Err() != nil {
 				return ctx.Err()
+			}
+			after = d
+			if waiting[d.ID] {
+				continue
 			}
 			err := t.fire(ctx, d.ID, at)
 			if fault.KindOf(err) == fault.Unavailable {
@@ -106,10 +117,20 @@ func (t *Timers) round(ctx context.Context) error {
 					failing[d.ID] = true
 				}
 			}
-			after = d
 		}
 		if len(due) < t.cfg.Batch {
 			return nil
 		}
 	}
+}
+
+func (t *Timers) waiting(ctx context.Context, due []DueSaga) (map[string]bool, error) {
+	if t.cfg.Waiting == nil || len(due) == 0 {
+		return map[string]bool{}, nil
+	}
+	ids := make([]string, len(due))
+	for i, d := range due {
+		ids[i] = d.ID
+	}
+	return t.cfg.Waiting(ctx, ids...)
 }

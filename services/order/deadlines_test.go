@@ -101,6 +101,45 @@ func TestAnswersThatWaitAreNotTimeouts(t *testing.T) {
 	})
 }
 
+// TestAnswersThatAreParkedAreNotTimeouts: while an answer waits behind one that is a dead letter, its order's deadline does
+// not count, however long that takes; once the letter is discarded the answer does.
+func TestAnswersThatAreParkedAreNotTimeouts(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		s := testkit.Start(t, kafka.Topics(events.TopicsOf("order")))
+		participantsRead(t, s)
+		id, command, deadline, until := placeAndStop(t, s, "DATABASE_URL="+url)
+		lines := events.List[events.Line]{{SKU: "MUG-BLUE", Quantity: 2}, {SKU: "SPOON-SET", Quantity: 1}}
+		broken, err := event.NewFactory("/test").New(t.Context(), events.TypeInventoryReserved, id, events.InventoryReserved{OrderID: id, Lines: lines})
+		require.NoError(t, err)
+		broken.Data = []byte(`{"order_id": 7}`)
+		s.Resend(events.TopicInventoryReserved, broken)
+		reply(s, command, id, events.InventoryReserved{OrderID: id, Lines: lines})
+		waitUntil(s, until)
+
+		svc := testkit.Run(s, "order", order.Run, "DATABASE_URL="+url, "SAGA_TIMER_POLL=10ms", fmt.Sprint("SAGA_STEP_DEADLINE=", deadline))
+		testkit.Until(s, "the answer waits", func() bool { return svc.Metric(`parked_messages{group="order"}`) == 2 })
+		// Deadlines are looked at in their order, so this one has been when a later one fires.
+		later := place(t, svc, "later")
+		testkit.Await[events.InventoryRelease](s, later, 1)
+		require.Empty(t, s.Messages(events.TopicInventoryCommands, events.TypeInventoryRelease, id))
+
+		var found parked
+		require.Equal(t, http.StatusOK, svc.Get("/admin/parked?key="+id, &found))
+		require.Len(t, found.Items, 1)
+		require.Equal(t, "blocked", found.Items[0].State)
+		resp, body := svc.Post("/admin/dead-letters/"+found.Items[0].Letter+"/discard", map[string]string{"actor": "tester", "reason": "it is broken"})
+		require.Equal(t, http.StatusOK, resp.StatusCode, body)
+		testkit.Await[events.PaymentCharge](s, id, 1)
+		require.Empty(t, s.Messages(events.TopicInventoryCommands, events.TypeInventoryRelease, id))
+	})
+}
+
+// parked is a page of keys that wait.
+type parked struct {
+	Items []struct{ State, Letter string }
+}
+
 // TestDeadlineFiresOnceAfterARestart: a deadline that passed while the service was down fires when it is back, once, however
 // many replicas there are.
 func TestDeadlineFiresOnceAfterARestart(t *testing.T) {

@@ -81,7 +81,7 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	}
 	timers := saga.NewTimers(a.DB, func(ctx context.Context, id string, at time.Time) error {
 		return a.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error { return f.Deadline(ctx, tx, id, at) })
-	}, saga.TimersConfig{Interval: cfg.TimerPoll, Now: a.Events.Now, Logger: rt.Logger, Settled: settled})
+	}, saga.TimersConfig{Interval: cfg.TimerPoll, Now: a.Events.Now, Logger: rt.Logger, Settled: settled, Waiting: a.Parking.Waiting})
 	rt.Go("saga deadlines", timers.Run)
 	rt.Every("failed compensations", cfg.LagInterval, func(ctx context.Context) error { return sagas.Observe(ctx, a.DB) })
 

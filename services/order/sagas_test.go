@@ -2,6 +2,7 @@ package order_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -156,6 +157,15 @@ func TestOperatorIsRefused(t *testing.T) {
 		{name: "no body", verb: "retry", body: ``, header: ifMatch(v), status: 400, says: "body"},
 		{name: "skip without a step", verb: "skip", body: by, header: ifMatch(v), status: 400, says: "step"},
 		{name: "skip an unknown step", verb: "skip", body: `{"actor":"a","reason":"b","step":"ship_it"}`, header: ifMatch(v), status: 422, says: "its steps are reserve_stock, charge_payment, arrange_shipping"},
+		{name: "unknown saga to skip in", id: "nobody", verb: "skip", body: `{"actor":"a","reason":"b","step":"reserve_stock"}`, header: ifMatch(1), status: 404, says: "there is no saga nobody"},
+		{name: "unknown saga to compensate", id: "nobody", verb: "compensate", body: by, header: ifMatch(1), status: 404, says: "there is no saga nobody"},
+		{name: "id too long", id: strings.Repeat("x", 65), verb: "retry", body: by, header: ifMatch(1), status: 400, says: "must have at most 64 characters"},
+		{name: "version zero", verb: "retry", body: by, header: ifMatch(0), status: 400, says: "If-Match"},
+		{name: "version too large for a number", verb: "retry", body: by, header: `If-Match: "` + strings.Repeat("9", 19) + `"`, status: 400, says: "If-Match"},
+		{name: "reason too long", verb: "retry", body: `{"actor":"a","reason":"` + strings.Repeat("x", 10_000) + `"}`, header: ifMatch(v), status: 400, says: "/reason"},
+		{name: "blank actor", verb: "retry", body: `{"actor":" ","reason":"b"}`, header: ifMatch(v), status: 400, says: "/actor"},
+		{name: "no JSON", verb: "retry", body: `actor=ada`, header: ifMatch(v), status: 400, says: "JSON"},
+		{name: "step of wrong letters", verb: "skip", body: `{"actor":"a","reason":"b","step":"Reserve Stock"}`, header: ifMatch(v), status: 400, says: "/step"},
 		{name: "skip a step that failed", verb: "skip", body: `{"actor":"a","reason":"b","step":"charge_payment"}`, header: ifMatch(v), status: 409, says: "step charge_payment is failed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -172,12 +182,19 @@ func TestOperatorIsRefused(t *testing.T) {
 	var after orderapi.SagaDetail
 	require.Equal(t, http.StatusOK, svc.Get("/admin/sagas/"+id, &after))
 	require.Equal(t, before, after)
-	for path, status := range map[string]int{
-		"/admin/sagas?state=broken": 400, "/admin/sagas?limit=0": 400, "/admin/sagas?cursor=AAAA": 400, "/admin/sagas?started_before=yesterday": 400,
-		"/admin/sagas/nobody": 404, "/admin/sagas/no%20id": 400,
+	for path, where := range map[string]string{
+		"?state=broken": "state", "?state=": "state", "?limit=0": "limit", "?limit=101": "limit", "?cursor=AAAA": "cursor",
+		"?started_before=yesterday": "started_before", "?step=Ship%20it": "step", "?error=" + strings.Repeat("e", 65): "error", "/no%20id": "saga_id",
 	} {
-		require.Equal(t, status, svc.Get(path, nil), path)
+		resp, err := http.Get(svc.URL + "/admin/sagas" + path)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusBadRequest, resp.StatusCode, path)
+		require.Contains(t, string(body), where, path)
 	}
+	require.Equal(t, http.StatusNotFound, svc.Get("/admin/sagas/nobody", nil))
 }
 
 // TestOperatorCompensates: a running saga is undone as at a customer's word, once; a completed one is not.

@@ -11,19 +11,21 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
 	"github.com/orderflow/orderflow/tests/internal/shop"
 )
 
-// TestOperatorsCommands drives orderctl as an operator does, where ORDERCTL says which one: orderctl run sets it.
-func TestOperatorsCommands(t *testing.T) {
-	t.Parallel()
+// orderctl runs a command as an operator does and returns what it prints; it must exit with the code given. It is nil where
+// ORDERCTL does not say which program that is: orderctl run sets it.
+func orderctl(t *testing.T) func(code int, args ...string) string {
+	t.Helper()
 	program := os.Getenv("ORDERCTL")
 	if program == "" {
 		t.Log("ORDERCTL is not set: its commands are not part of this run")
-		return
+		return nil
 	}
-	orderctl := func(code int, args ...string) string {
+	return func(code int, args ...string) string {
 		t.Helper()
 		out, err := exec.CommandContext(shop.Context(t), program, args...).CombinedOutput()
 		if code == 0 {
@@ -34,6 +36,15 @@ func TestOperatorsCommands(t *testing.T) {
 		require.ErrorAs(t, err, &exit, "%s", out)
 		require.Equal(t, code, exit.ExitCode(), "%s", out)
 		return string(out)
+	}
+}
+
+// TestOperatorsCommands drives orderctl through a dead letter's life.
+func TestOperatorsCommands(t *testing.T) {
+	t.Parallel()
+	orderctl := orderctl(t)
+	if orderctl == nil {
+		return
 	}
 	c := system.Customer(t)
 	o := c.Buy()
@@ -86,4 +97,107 @@ func again(id string, failures int) func(ctx context.Context) error {
 		}
 		return err
 	}
+}
+
+// TestOperatorMendsASaga: an order whose payment is silent, and whose answers wait behind a broken one, is stuck for good.
+// An operator finds it, sees what waits and why, and takes it to its end; every verb is pressed twice, and what is refused
+// changes nothing.
+func TestOperatorMendsASaga(t *testing.T) {
+	t.Parallel()
+	orderctl := orderctl(t)
+	if orderctl == nil {
+		return
+	}
+	c := system.Customer(t)
+	id := c.Place(shop.Paying("tok_timeout")).OrderID
+	waitsFor := func(want string) orderapi.Saga {
+		t.Helper()
+		var s orderapi.Saga
+		shop.Eventually(t, func(ctx context.Context) error {
+			d, err := system.Saga(ctx, id)
+			if err != nil {
+				return err
+			}
+			if s = d.Saga; s.WaitsFor == nil || fmt.Sprintf("%s %s", s.WaitsFor.Command, s.WaitsFor.Step) != want {
+				return fmt.Errorf("saga %s is %s and waits for %v, must wait for %s", id, s.State, s.WaitsFor, want)
+			}
+			return nil
+		})
+		return s
+	}
+	waitsFor("do charge_payment")
+	placed, err := system.Topics.Send(message("inventory.reserved", "inventory.reserved", id, `{"order_id":17}`))
+	require.NoError(t, err)
+	letter := system.DeadLetter(t, "order", shop.At(placed.Topic, placed.Partition, placed.Offset)).ID
+	parked := func(topic string) func(ctx context.Context) error {
+		return func(context.Context) error {
+			var all []struct{ Topic, State, Letter string }
+			if err := json.Unmarshal([]byte(orderctl(0, "parked", "list", "--service=order", "--key="+id, "--topic="+topic, "--json")), &all); err != nil {
+				return err
+			}
+			if len(all) != 1 || all[0].State != "blocked" || all[0].Letter != letter {
+				return fmt.Errorf("of %s wait %v, must be one key blocked by %s", topic, all, letter)
+			}
+			return nil
+		}
+	}
+	shop.Eventually(t, parked("inventory.reserved"))
+	require.Contains(t, orderctl(0, "parked", "list", "--state=blocked", "--limit=1000"), id)
+	require.Contains(t, orderctl(0, "parked", "show", id), "orderctl dlq discard "+letter+" --service=order")
+	for _, pointer := range []string{orderctl(0, "saga", "show", id), orderctl(0, "order", "timeline", id)} {
+		require.Contains(t, pointer, "for dead letter "+letter)
+		require.Contains(t, pointer, "'orderctl parked show "+id+"'")
+	}
+	require.Contains(t, orderctl(0, "saga", "list", "--state=running", "--step=charge_payment", "--limit=1000"), id)
+
+	// press presses a verb twice, which answer alike, and then on the version that is past, where there is another verb's word.
+	press := func(verb string, version int64, more ...string) {
+		t.Helper()
+		args := append([]string{"saga", verb, id, fmt.Sprint("--version=", version), "--actor=e2e", "--reason=the test says so"}, more...)
+		require.Equal(t, orderctl(0, args...), orderctl(0, args...), "the second changes nothing")
+	}
+	refused := func(says, verb string, version int64, more ...string) {
+		t.Helper()
+		before, err := system.Saga(shop.Context(t), id)
+		require.NoError(t, err)
+		args := append([]string{"saga", verb, id, fmt.Sprint("--version=", version), "--actor=e2e", "--reason=wrong"}, more...)
+		require.Contains(t, orderctl(1, args...), says)
+		after, err := system.Saga(shop.Context(t), id)
+		require.NoError(t, err)
+		require.Equal(t, before, after)
+	}
+	stuck := waitsFor("do charge_payment")
+	refused("the steps after it rely on it", "skip", stuck.Version, "--step=charge_payment")
+	refused("its steps are reserve_stock, charge_payment, arrange_shipping", "skip", stuck.Version, "--step=pay")
+	press("compensate", stuck.Version)
+	undoing := waitsFor("undo charge_payment")
+	refused(fmt.Sprintf("it is at version %d, not %d", undoing.Version, stuck.Version), "retry", stuck.Version)
+	press("retry", undoing.Version)
+	retried := waitsFor("undo charge_payment")
+	require.Equal(t, 2, retried.WaitsFor.Attempt)
+	// The provider has given the money back, or never took it; the answers wait with the others.
+	shop.Eventually(t, parked("payment.refunded"))
+	press("skip", retried.Version, "--step=charge_payment")
+	waitsFor("undo reserve_stock")
+	shop.Eventually(t, parked("inventory.released"))
+
+	for range 2 {
+		require.Contains(t, orderctl(0, "dlq", "discard", letter, "--service=order", "--actor=e2e", "--reason=it is no message"), "discarded")
+	}
+	o := c.Await(id)
+	shop.Cancelled(t, o, "cancelled_by_operator")
+	participants(t, o, "voided", "released", nothing)
+	shown := orderctl(0, "saga", "show", id)
+	require.Contains(t, shown, "There is nothing that you may do with it now.")
+	for _, verb := range []string{"operator compensate", "operator retry", "operator skip"} {
+		require.Equal(t, 1, strings.Count(shown, verb+" "), "%s in\n%s", verb, shown)
+	}
+	shop.Eventually(t, func(context.Context) error {
+		if all := orderctl(0, "parked", "list", "--key="+id); !strings.Contains(all, "No keys like that wait.") {
+			return fmt.Errorf("still parked: %s", all)
+		}
+		return nil
+	})
+	require.Contains(t, orderctl(1, "parked", "show", id), "nothing of key "+id+" waits at order, inventory")
+	system.Discarded(t, "payment", system.DeadLetter(t, "payment", shop.About(id)).ID)
 }

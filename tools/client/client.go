@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +20,7 @@ import (
 	paymentapi "github.com/orderflow/orderflow/api/rest/payment"
 	shippingapi "github.com/orderflow/orderflow/api/rest/shipping"
 	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
+	parked "github.com/orderflow/orderflow/pkg/parking/rest"
 )
 
 // requestTimeout bounds one request, streams excepted.
@@ -40,6 +43,7 @@ type System struct {
 	Analytics     *analyticsapi.ClientWithResponses
 
 	letters map[string]*letters.ClientWithResponses
+	parked  map[string]*parked.ClientWithResponses
 	streams *http.Client
 }
 
@@ -50,7 +54,7 @@ func New(a Addresses) (*System, error) {
 	transport.MaxIdleConnsPerHost = 64
 	s := &System{
 		Addresses: a, HTTP: &http.Client{Transport: transport, Timeout: requestTimeout},
-		streams: &http.Client{Transport: transport}, letters: map[string]*letters.ClientWithResponses{},
+		streams: &http.Client{Transport: transport}, letters: map[string]*letters.ClientWithResponses{}, parked: map[string]*parked.ClientWithResponses{},
 	}
 	var err error
 	if s.Orders, err = orderapi.NewClientWithResponses(a.URLs["order"], orderapi.WithHTTPClient(s.HTTP)); err != nil {
@@ -71,8 +75,11 @@ func New(a Addresses) (*System, error) {
 	if s.Analytics, err = analyticsapi.NewClientWithResponses(a.URLs["analytics"], analyticsapi.WithHTTPClient(s.HTTP)); err != nil {
 		return nil, err
 	}
-	for service, url := range a.URLs {
-		if s.letters[service], err = letters.NewClientWithResponses(url, letters.WithHTTPClient(s.HTTP)); err != nil {
+	for service, base := range a.URLs {
+		if s.letters[service], err = letters.NewClientWithResponses(base, letters.WithHTTPClient(s.HTTP)); err != nil {
+			return nil, err
+		}
+		if s.parked[service], err = parked.NewClientWithResponses(base, parked.WithHTTPClient(s.HTTP)); err != nil {
 			return nil, err
 		}
 	}
@@ -123,6 +130,22 @@ func answered[T any](what string, want *T, response *http.Response, body []byte)
 		}
 	}
 	return none, r
+}
+
+var nextPage = regexp.MustCompile(`<([^>]*)>;\s*rel="next"`)
+
+// nextCursor is the cursor of the page that a Link header leads to, or nil after the last page.
+func nextCursor(response *http.Response) (*string, error) {
+	next := nextPage.FindStringSubmatch(response.Header.Get("Link"))
+	if next == nil {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	u, err := url.Parse(next[1])
+	if err != nil {
+		return nil, fmt.Errorf("the link to the next page: %w", err)
+	}
+	cursor := u.Query().Get("cursor")
+	return &cursor, nil
 }
 
 // Get reads a path of a service as text.

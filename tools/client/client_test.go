@@ -103,6 +103,30 @@ func TestLettersAreReadToTheEnd(t *testing.T) {
 	require.ErrorContains(t, err, `there is no service "nobody"`)
 }
 
+func TestNotificationsAreReadPageByPage(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	s := one(t, func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		w.Header().Set("Content-Type", "application/json")
+		pages := map[string]string{ // the newest first; an order is told of after it was placed
+			"":  `{"items":[{"order_id":"b","at":"2026-01-03T00:00:00Z"},{"order_id":"a","at":"2026-01-02T00:00:00Z"}],"next_cursor":"2"}`,
+			"2": `{"items":[{"order_id":"a","at":"2026-01-01T12:00:00Z"},{"order_id":"c","at":"2026-01-01T00:00:00Z"}],"next_cursor":"3"}`,
+			"3": `{"items":[{"order_id":"c","at":"2025-12-31T00:00:00Z"}],"next_cursor":"4"}`,
+			"4": `{"items":[]}`,
+		}
+		_, _ = fmt.Fprint(w, pages[r.URL.Query().Get("cursor")])
+	})
+	all, err := s.AllNotifications(t.Context(), "ada")
+	require.NoError(t, err)
+	require.Len(t, all, 5)
+	require.Equal(t, 4, asked)
+	of, err := s.NotificationsOf(t.Context(), "ada", "a", time.Date(2026, 1, 1, 6, 0, 0, 0, time.UTC))
+	require.NoError(t, err)
+	require.Len(t, of, 2)
+	require.Equal(t, 4+3, asked, "the third page is of the time before")
+}
+
 func TestFollowReadsEvents(t *testing.T) {
 	t.Parallel()
 	s := one(t, func(w http.ResponseWriter, r *http.Request) {

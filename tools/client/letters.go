@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math"
-	"net/url"
-	"regexp"
 
 	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
 )
@@ -16,8 +14,6 @@ type By struct{ Actor, Reason string }
 
 // maxLetters is the most dead letters that a list gives at once.
 const maxLetters = 500
-
-var nextPage = regexp.MustCompile(`<([^>]*)>;\s*rel="next"`)
 
 // Letters lists all of a service's dead letters in a state, the last failed first; an empty state means all.
 func (s *System) Letters(ctx context.Context, service, state string) ([]letters.Letter, error) {
@@ -49,16 +45,14 @@ func (s *System) ListLetters(ctx context.Context, service string, f letters.List
 			return nil, false, err
 		}
 		all = append(all, page.Items...)
-		next := nextPage.FindStringSubmatch(a.HTTPResponse.Header.Get("Link"))
-		if next == nil || len(all) >= most {
-			return all, next != nil, nil
-		}
-		u, err := url.Parse(next[1])
+		cursor, err := nextCursor(a.HTTPResponse)
 		if err != nil {
-			return nil, false, fmt.Errorf("list the dead letters of %s: next page: %w", service, err)
+			return nil, false, fmt.Errorf("list the dead letters of %s: %w", service, err)
 		}
-		cursor := u.Query().Get("cursor")
-		f.Cursor = &cursor
+		if cursor == nil || len(all) >= most {
+			return all, cursor != nil, nil
+		}
+		f.Cursor = cursor
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 
 	analyticsapi "github.com/orderflow/orderflow/api/rest/analytics"
 	inventoryapi "github.com/orderflow/orderflow/api/rest/inventory"
-	notificationapi "github.com/orderflow/orderflow/api/rest/notification"
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	paymentapi "github.com/orderflow/orderflow/api/rest/payment"
 	shippingapi "github.com/orderflow/orderflow/api/rest/shipping"
@@ -170,28 +169,6 @@ func (s *System) ShipmentTotals(ctx context.Context) (shippingapi.ShipmentTotals
 		return shippingapi.ShipmentTotals{}, fmt.Errorf("read the shipment totals: %w", err)
 	}
 	return answered("read the shipment totals", a.JSON200, a.HTTPResponse, a.Body)
-}
-
-// AllNotifications lists what a customer was told, the newest first.
-func (s *System) AllNotifications(ctx context.Context, customer string) ([]notificationapi.Notification, error) {
-	limit := pageSize
-	params := &notificationapi.ListNotificationsParams{Limit: &limit}
-	var all []notificationapi.Notification
-	for {
-		a, err := s.Notifications.ListNotificationsWithResponse(ctx, customer, params)
-		if err != nil {
-			return nil, fmt.Errorf("list the notifications of %s: %w", customer, err)
-		}
-		page, err := answered("list the notifications of "+customer, a.JSON200, a.HTTPResponse, a.Body)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page.Items...)
-		if page.NextCursor == nil {
-			return all, nil
-		}
-		params.Cursor = page.NextCursor
-	}
 }
 
 // Figures reads the figures over all orders.

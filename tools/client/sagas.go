@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
-	"time"
 
-	notificationapi "github.com/orderflow/orderflow/api/rest/notification"
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
 )
@@ -80,32 +77,4 @@ func etag(version int64) *string {
 func (s *System) LettersOf(ctx context.Context, service, key string) ([]letters.Letter, error) {
 	all, _, err := s.ListLetters(ctx, service, letters.ListDeadLettersParams{Key: &key}, math.MaxInt)
 	return all, err
-}
-
-// NotificationsOf lists what a customer was told of an order that was placed at an instant, the newest first.
-func (s *System) NotificationsOf(ctx context.Context, customer, order string, placed time.Time) ([]notificationapi.Notification, error) {
-	limit := pageSize
-	params := &notificationapi.ListNotificationsParams{Limit: &limit}
-	var all []notificationapi.Notification
-	for {
-		a, err := s.Notifications.ListNotificationsWithResponse(ctx, customer, params)
-		if err != nil {
-			return nil, fmt.Errorf("list the notifications of %s: %w", customer, err)
-		}
-		page, err := answered("list the notifications of "+customer, a.JSON200, a.HTTPResponse, a.Body)
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range page.Items {
-			if n.OrderID == order {
-				all = append(all, n)
-			}
-		}
-		// A page that is all of the time before tells that there is no more.
-		before := !slices.ContainsFunc(page.Items, func(n notificationapi.Notification) bool { return !n.At.Before(placed) })
-		if page.NextCursor == nil || before {
-			return all, nil
-		}
-		params.Cursor = page.NextCursor
-	}
 }

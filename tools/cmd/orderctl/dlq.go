@@ -49,18 +49,23 @@ func (s services) connect() (*client.System, error) {
 	return client.New(client.Addresses{URLs: urls})
 }
 
-// dlqScope is which services' letters are meant and how they are printed.
-type dlqScope struct {
+// scope is which services are meant, and how what they know is printed.
+type scope struct {
 	services `embed:"" group:"addresses"`
 	Service  string `help:"Only this service's: ${enum}." enum:"all,order,inventory,payment,shipping,notification,analytics" default:"all"`
 	JSON     bool   `name:"json" help:"Print JSON for programs."`
 }
 
-func (s dlqScope) names() []string {
+func (s scope) names() []string {
 	if s.Service == "all" {
 		return client.Services()
 	}
 	return []string{s.Service}
+}
+
+// dlqScope is which services' letters are meant.
+type dlqScope struct {
+	scope `embed:""`
 }
 
 // found is a dead letter and whose it is.

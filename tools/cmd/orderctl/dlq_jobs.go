@@ -209,10 +209,29 @@ func (d dlqJobsCmd) Run(ctx context.Context, c console) error {
 	return d.printJobs(c, all)
 }
 
-// jobOwner finds whose job an id names.
-func (s dlqScope) jobOwner(ctx context.Context, system *client.System, id string) (begun, error) {
-	for _, service := range s.names() {
-		j, err := system.Job(ctx, service, id)
+// dlqJob names a job.
+type dlqJob struct {
+	dlqScope `embed:""`
+	Job      string `arg:"" help:"The job, as 'dlq jobs' shows it."`
+}
+
+// open connects, and finds whose job it is.
+func (d dlqJob) open(ctx context.Context) (*client.System, begun, error) {
+	system, err := d.connect()
+	if err != nil {
+		return nil, begun{}, err
+	}
+	j, err := d.find(ctx, system)
+	if err != nil {
+		system.Close()
+		return nil, begun{}, err
+	}
+	return system, j, nil
+}
+
+func (d dlqJob) find(ctx context.Context, system *client.System) (begun, error) {
+	for _, service := range d.names() {
+		j, err := system.Job(ctx, service, d.Job)
 		var refused *client.Refused
 		switch {
 		case errors.As(err, &refused) && refused.Status == 404:
@@ -222,46 +241,36 @@ func (s dlqScope) jobOwner(ctx context.Context, system *client.System, id string
 			return begun{service, j}, nil
 		}
 	}
-	return begun{}, fmt.Errorf("there is no job %s at %s", id, strings.Join(s.names(), ", "))
+	return begun{}, fmt.Errorf("there is no job %s at %s", d.Job, strings.Join(d.names(), ", "))
 }
 
 type dlqFollowCmd struct {
-	dlqScope `embed:""`
-	Job      string `arg:"" help:"The job, as 'dlq jobs' shows it."`
+	dlqJob `embed:""`
 }
 
 // Run waits until the job is over.
 func (d dlqFollowCmd) Run(ctx context.Context, c console) error {
-	system, err := d.connect()
+	system, j, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer system.Close()
-	j, err := d.jobOwner(ctx, system, d.Job)
-	if err != nil {
-		return err
-	}
 	jobs := []begun{j}
 	return errors.Join(followJobs(ctx, c, system, jobs), d.printJobs(c, jobs), stopped(jobs))
 }
 
 type dlqStopCmd struct {
-	dlqScope `embed:""`
-	dlqBy    `embed:""`
-	Job      string `arg:"" help:"The job, as 'dlq jobs' shows it."`
+	dlqJob `embed:""`
+	dlqBy  `embed:""`
 }
 
 // Run stops the job.
 func (d dlqStopCmd) Run(ctx context.Context, c console) error {
-	system, err := d.connect()
+	system, j, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer system.Close()
-	j, err := d.jobOwner(ctx, system, d.Job)
-	if err != nil {
-		return err
-	}
 	if j.Job, err = system.StopJob(ctx, j.Service, j.ID, d.by()); err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/orderflow/orderflow/tools/client"
 )
 
 const cause = `{"group":"payment","topic":"t","event_type":"payment.charge","error_type":"transient","cause":"no answer","letters":3,"open":2,
@@ -136,6 +138,14 @@ func fakeService(t *testing.T) (url string, asked func() []string) {
 	}
 }
 
+// everywhere names one address for all services.
+func everywhere(url string) (args []string) {
+	for _, name := range client.Services() {
+		args = append(args, "--"+name+"-url="+url)
+	}
+	return args
+}
+
 func TestDeadLetterCommands(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -173,6 +183,12 @@ func TestDeadLetterCommands(t *testing.T) {
 		{args: "redrive --topic=unheard --actor=ada --reason=fixed", code: 1, says: "no letter matches that waits, at any service"},
 		{args: "redrive --topic=unheard --service=payment --actor=ada --reason=fixed", code: 1, says: "422 Unprocessable Entity: no letter matches that waits; body /filter must match"},
 		{args: "list --since=yesterday", code: 1, says: `--since is "yesterday", must be a time such as`},
+		{args: "list --until=-5m", code: 1, says: `--until is "-5m", must be a time such as`},
+		{args: "list --state=lost", code: 2, says: "--state must be one of"},
+		{args: "redrive t-9-9 --service=payment --actor=ada --reason=fixed", code: 1, says: "there is no dead letter t-9-9 at payment"},
+		{args: "redrive --all --rate=fast --actor=ada --reason=fixed", code: 2, says: `--rate: expected a valid 64 bit int but got "fast"`},
+		{args: "discard --state=redriven --actor=ada --reason=junk", code: 2, says: `--state must be one of "open","waiting","failed_again" but got "redriven"`},
+		{args: "stop j-3 --actor=ada --reason=enough", code: 1, says: "there is no job j-3 at order, inventory"},
 		{args: "list --limit=0", code: 1, says: "--limit is 0, must be at least 1"},
 		{args: "list --limit=1 --service=payment", says: "1 dead letters."},
 		{args: "causes --service=payment", says: "3        2     payment  t      payment.charge"},
@@ -197,10 +213,7 @@ func TestDeadLetterCommands(t *testing.T) {
 		t.Run(tc.args, func(t *testing.T) {
 			t.Parallel()
 			url, asked := fakeService(t)
-			args := append([]string{"dlq"}, strings.Fields(tc.args)...)
-			for _, name := range []string{"order", "inventory", "payment", "shipping", "notification", "analytics"} {
-				args = append(args, "--"+name+"-url="+url)
-			}
+			args := append(append([]string{"dlq"}, strings.Fields(tc.args)...), everywhere(url)...)
 			var out strings.Builder
 			require.Equal(t, tc.code, run(args, console{out: &out, err: &out}), out.String())
 			require.Contains(t, out.String(), tc.says)

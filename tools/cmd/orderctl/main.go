@@ -29,6 +29,7 @@ type commands struct {
 	Lag    lagCmd    `cmd:"" help:"Show how far the consumer groups are behind, and what to do about it."`
 	Replay replayCmd `cmd:"" help:"Have a service read a topic's history again, beside the live one or in it."`
 	DLQ    dlqCmd    `cmd:"" name:"dlq" help:"List, group, show, redrive, edit and discard dead letters."`
+	Parked parkedCmd `cmd:"" help:"List and show keys whose messages wait, and what for."`
 	Saga   sagaCmd   `cmd:"" help:"List and show orders' sagas; retry, skip and compensate those that are stuck."`
 	Order  orderCmd  `cmd:"" help:"Look at orders."`
 	Story  storyCmd  `cmd:"" help:"Tell an order's whole story from the topics alone, and check it."`

@@ -23,12 +23,8 @@ type sagaCmd struct {
 
 // sagaScope is where the sagas are and how they are printed.
 type sagaScope struct {
-	Order string `name:"order-url" help:"Base URL of the order service." env:"ORDER_URL" default:"http://127.0.0.1:8080"`
-	JSON  bool   `name:"json" help:"Print JSON for programs."`
-}
-
-func (s sagaScope) connect() (*client.System, error) {
-	return client.New(client.Addresses{URLs: map[string]string{"order": strings.TrimSuffix(s.Order, "/")}})
+	services `embed:"" group:"addresses"`
+	JSON     bool `name:"json" help:"Print JSON for programs."`
 }
 
 type sagaListCmd struct {
@@ -155,10 +151,21 @@ func (s sagaShowCmd) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
-	if s.JSON {
-		return printJSON(c, d)
+	beside := nowhere()
+	for _, service := range client.Services() {
+		beside.askParked(ctx, system, service, s.ID)
 	}
-	return printSaga(c, d, time.Now())
+	if s.JSON {
+		return printJSON(c, struct {
+			orderapi.SagaDetail
+			elsewhere
+		}{d, beside})
+	}
+	if err := printSaga(c, d, time.Now()); err != nil {
+		return err
+	}
+	beside.say(c, time.Now())
+	return nil
 }
 
 func printSaga(c console, d orderapi.SagaDetail, now time.Time) error {

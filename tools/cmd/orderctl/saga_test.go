@@ -52,6 +52,11 @@ func fakeOrders(t *testing.T) (url string, asked func() []string) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprintf(w, `{"items":[%s]}`, letters[r.URL.Query().Get("key")])
 	})
+	parked := map[string]string{"o-1": parkedJSON}
+	mux.HandleFunc("GET /admin/parked", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"items":[%s]}`, parked[r.URL.Query().Get("key")])
+	})
 	answer("GET /v1/customers/c-1/notifications", `{"items":[{"id":"n","order_id":"o-1","kind":"order_placed","title":"We have your order","at":"2026-11-21T12:00:01Z"},
 		{"id":"n2","order_id":"o-2","kind":"order_placed","title":"Another","at":"2026-11-21T12:00:01Z"}]}`)
 	server := httptest.NewServer(mux)
@@ -89,7 +94,13 @@ func TestSagaCommands(t *testing.T) {
 			"Saga o-1 is compensation_failed, version 7", "do reserve_stock, 2026-11-21T12:00:02Z", "sent 10 times since 2026-11-21T12:00:00Z", "given up",
 			"orderctl saga retry o-1 --version=7 --reason=…\n      it is compensating then, sends undo reserve_stock",
 			"orderctl saga skip o-1 --step=reserve_stock --version=7 --reason=…\n      it is compensated then", "+2.000 s  reply reserve_stock: done",
+			"Parked: at order 2 messages of t-0 wait for dead letter t-0-1, since 2026-11-21T12:00:00Z; 'orderctl parked show o-1' says more",
 		}},
+		{args: "show o-1 --json", says: []string{`"parked": [`, `"letter": "t-0-1"`, `"missing": []`, `"version": 7`}},
+		{args: "list --older=soon", code: 2, says: []string{`expected duration but got "soon"`}},
+		{args: "show", code: 2, says: []string{`expected "<id>"`}},
+		{args: "retry nobody --version=1 --actor=ada --reason=mended", code: 1, says: []string{"retry saga nobody: 404"}},
+		{args: "compensate o-1 --version=last --actor=ada --reason=mended", code: 2, says: []string{`--version: expected a valid 64 bit int but got "last"`}},
 		{args: "show nobody", code: 1, says: []string{"read saga nobody: 404"}},
 		{args: "retry o-1 --actor=ada --reason=mended", code: 2, says: []string{"missing flags: --version"}},
 		{args: "retry o-1 --version=7 --actor=ada", code: 2, says: []string{"missing flags: --reason"}},
@@ -106,7 +117,7 @@ func TestSagaCommands(t *testing.T) {
 			t.Parallel()
 			url, asked := fakeOrders(t)
 			var out strings.Builder
-			require.Equal(t, tc.code, run(append([]string{"saga"}, append(strings.Fields(tc.args), "--order-url="+url)...), console{out: &out, err: &out}), out.String())
+			require.Equal(t, tc.code, run(append([]string{"saga"}, append(strings.Fields(tc.args), everywhere(url)...)...), console{out: &out, err: &out}), out.String())
 			for _, says := range tc.says {
 				require.Contains(t, out.String(), says)
 			}
@@ -137,7 +148,8 @@ func TestTimelineIsJoined(t *testing.T) {
 	for _, line := range []string{
 		"+0.000 s  order         order placed ", "+1.000 s  notification  customer told: We have your order", "+2.000 s  order         reply reserve_stock: done",
 		"+3.000 s  order         inventory.release given up after 2 retries, the 3. time: dead letter inventory.commands-0-1", "+4.000 s  order         dead letter inventory.commands-0-1 is redriven",
-		"Missing: dead letters of payment: list the dead letters of payment:",
+		"Parked: at order 2 messages of t-0 wait for dead letter t-0-1", "Missing: dead letters of payment: list the dead letters of payment:",
+		"Missing: list the parked keys of payment:",
 	} {
 		before, after, found := strings.Cut(text, line)
 		require.True(t, found, "%s\nin\n%s", line, before)

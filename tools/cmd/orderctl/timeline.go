@@ -39,8 +39,7 @@ type moment struct {
 type joined struct {
 	orderapi.Timeline
 	Moments []moment `json:"moments"`
-	// Missing are the parts that could not be had, and why.
-	Missing []string `json:"missing"`
+	elsewhere
 }
 
 // Run prints what the order service tells, joined with what the other services know of the order.
@@ -70,7 +69,7 @@ func join(ctx context.Context, system *client.System, id string) (joined, error)
 	if err != nil {
 		return joined{}, err
 	}
-	j := joined{Timeline: timeline, Missing: []string{}}
+	j := joined{Timeline: timeline, elsewhere: nowhere()}
 	for _, e := range timeline.Entries {
 		cause := ""
 		if e.Cause != nil {
@@ -96,6 +95,7 @@ func join(ctx context.Context, system *client.System, id string) (joined, error)
 			}
 			return moments, err
 		})
+		j.askParked(ctx, system, service, id)
 	}
 	ask("notifications", func(ctx context.Context) ([]moment, error) {
 		told, err := system.NotificationsOf(ctx, o.CustomerID, id, o.CreatedAt)
@@ -129,12 +129,11 @@ func ofLetter(service string, l letters.Letter) []moment {
 }
 
 func (j joined) print(c console) error {
-	style := terminal.For(c.out)
 	why := ""
 	if j.Failure != nil {
 		why = ": " + because(j.Failure)
 	}
-	say(c.out, "%s\n", style.Bold(fmt.Sprintf("Order %s is %s, its saga %s%s", j.OrderID, j.State, j.Status, why)))
+	say(c.out, "%s\n", terminal.For(c.out).Bold(fmt.Sprintf("Order %s is %s, its saga %s%s", j.OrderID, j.State, j.Status, why)))
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	say(table, "\nSTEP\tSTATUS\tATTEMPTS\tUNDONE\tTOOK\n")
 	for _, s := range j.Steps {
@@ -151,9 +150,7 @@ func (j joined) print(c console) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	for _, missing := range j.Missing {
-		say(c.out, "%s\n", style.Bad("Missing: "+missing))
-	}
+	j.say(c, time.Now())
 	return nil
 }
 
