@@ -1,0 +1,2 @@
+// Package inject breaks a running stack.
+package inject
