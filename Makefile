@@ -100,7 +100,7 @@ test: $(SUITES:%=test-%) ## every test: of the modules, with the race detector, 
 test-unit: bin/gotestsum bin/contracts ## the modules' own tests
 	@mkdir -p .build
 	@bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout 15m \
-		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) ./tests/faults/inject 2>&1 | tee .build/test-unit.txt
+		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) 2>&1 | tee .build/test-unit.txt
 	@go test -timeout 2m -tags failpoints ./pkg/failpoint
 	@cd tools/build && GOWORK=off go test ./...
 
