@@ -67,6 +67,7 @@ func Run(ctx context.Context, p Plan, cfg Config) (_ Result, err error) {
 			r.held[name] = &sync.Mutex{}
 		}
 	}
+	r.say("%s", p)
 	o := stack.Options{Bin: cfg.Bin, Dir: cfg.Dir, Replicas: p.Replicas, Env: settings}
 	if p.Native {
 		o.Native = &stack.Native{Libs: cfg.Libs, Brokers: 1}
