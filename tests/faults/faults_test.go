@@ -33,7 +33,7 @@ func TestSeeds(t *testing.T) {
 		p := Draw(seed, Shape{Orders: orders, Native: servers == "native"})
 		dir := folder(t, p)
 		r, err := Run(context.Background(), p, Config{
-			Bin: filepath.Join(root, "bin"), Dir: dir, Libs: filepath.Join(os.Getenv("NATIVE_DIR"), "libs"), Say: say,
+			Bin: filepath.Join(root, "bin", "faults"), Dir: dir, Libs: filepath.Join(os.Getenv("NATIVE_DIR"), "libs"), Say: say,
 		})
 		fmt.Println(r)
 		all.Add(r)

@@ -44,7 +44,7 @@ func (r *run) operate(ctx context.Context) {
 				if l.State == letters.StateRedriving {
 					continue
 				}
-				r.settle(ctx, service, l, slices.Contains(may[key(l)], service), tries)
+				r.settle(ctx, service, l, r.plan.explains(service) || slices.Contains(may[key(l)], service), tries)
 			}
 		}
 	}

@@ -14,12 +14,12 @@ import (
 // Result is what a run found.
 type Result struct {
 	Plan Plan
-	// Faults is how many of each kind took place.
-	Faults map[Kind]int
+	// Faults is how many of each kind took place, Missed those for which nobody came to the point.
+	Faults, Missed map[Kind]int
 	// Ended counts orders by why they were cancelled, "" those that were confirmed.
 	Ended map[string]int
-	// Retries is how often customers asked again, Unanswered how many orders got no answer at all.
-	Retries, Unanswered int
+	// Posts is how often customers asked for them.
+	Posts int
 	// Redriven is how often a dead letter was handed back.
 	Redriven int
 	// Checks are what must hold, with the figures.
@@ -59,15 +59,18 @@ func (r Result) String() string {
 func (r Result) Total(n int) string { return fmt.Sprintf("%d seeds: %s", n, r.figures()) }
 
 func (r Result) figures() string {
-	return fmt.Sprintf("%d orders (%d confirmed, %d timed out, %d unanswered), %d asked again; faults: %s; %d letters redriven; %d checks; %.1f s",
-		r.orders(), r.Ended[""], r.Ended[timedOut], r.Unanswered, r.Retries, counts(r.Faults), r.Redriven, len(r.Checks), r.Took.Seconds())
+	missed := ""
+	if len(r.Missed) > 0 {
+		missed = " (and in vain: " + counts(r.Missed) + ")"
+	}
+	return fmt.Sprintf("%d orders of %d POSTs (%d confirmed, %d timed out); faults: %s%s; %d letters redriven; %d checks; %.1f s",
+		r.orders(), r.Posts, r.Ended[""], r.Ended[timedOut], counts(r.Faults), missed, r.Redriven, len(r.Checks), r.Took.Seconds())
 }
 
 // Add adds another run's figures.
 func (r *Result) Add(other Result) {
-	r.Faults, r.Ended = sum(r.Faults, other.Faults), sum(r.Ended, other.Ended)
-	r.Retries += other.Retries
-	r.Unanswered += other.Unanswered
+	r.Faults, r.Missed, r.Ended = sum(r.Faults, other.Faults), sum(r.Missed, other.Missed), sum(r.Ended, other.Ended)
+	r.Posts += other.Posts
 	r.Redriven += other.Redriven
 	r.Checks = append(r.Checks, other.Checks...)
 	r.Wrong = append(r.Wrong, other.Wrong...)
