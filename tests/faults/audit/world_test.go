@@ -48,10 +48,12 @@ type way struct {
 	silent string
 	// cancelled is a step that the customer cancels while it is done.
 	cancelled string
+	// twice is a step whose undo is asked for a second time before it is answered.
+	twice string
 }
 
-// sound is the evidence of a system that nothing is wrong with.
-func sound(t *testing.T) audit.Evidence {
+// newWorld has played an order of each way.
+func newWorld(t *testing.T) *world {
 	t.Helper()
 	const day = 24 * time.Hour
 	step := func(name string) saga.Step {
@@ -73,8 +75,8 @@ func sound(t *testing.T) audit.Evidence {
 	w.order("refused", way{parcel: saga.Failed})
 	w.order("silent", way{silent: "charge_payment"})
 	w.order("called-off", way{cancelled: "arrange_shipping"})
-	w.finish()
-	return w.e
+	w.order("asked-twice", way{payment: saga.Failed, twice: "reserve_stock"})
+	return w
 }
 
 // say puts a message onto its topic and into the inboxes of those who receive it.
@@ -164,28 +166,23 @@ func (w *world) order(id string, goes way) {
 			w.tell(id, "order_cancelled", version)
 		}
 		for _, c := range commands {
-			undo := map[saga.CommandKind]int{saga.Undo: 1}[c.Kind]
-			command := w.say("order", id, cause, messages[c.Step][undo])
-			if undo == 0 && goes.silent == c.Step {
-				due, is := state.Due(w.now.Add(time.Hour))
-				require.True(w.t, is)
-				deadline := fmt.Sprintf("deadline:%s:%s", c.Step, state.NextDeadline().Format(time.RFC3339Nano))
-				late := w.participant(id, command, c.Step, outcome[c.Step])
-				decide(due, deadline)
-				decide(saga.Reply{At: w.now, Step: c.Step, Outcome: outcome[c.Step], MessageID: late.ID}, late.ID)
-				continue
-			}
-			if undo == 0 && goes.cancelled == c.Step {
-				late := w.participant(id, command, c.Step, outcome[c.Step])
-				decide(saga.Cancel{At: w.now, Reason: events.ReasonCancelledByCustomer}, "cancel-"+id)
-				decide(saga.Reply{At: w.now, Step: c.Step, Outcome: outcome[c.Step], MessageID: late.ID}, late.ID)
-				continue
-			}
+			undo := c.Kind == saga.Undo
+			command := w.say("order", id, cause, messages[c.Step][map[bool]int{true: 1}[undo]])
 			answer := outcome[c.Step]
-			if undo == 1 {
+			if undo {
 				answer = saga.Undone
 			}
-			said := w.participant(id, command, c.Step, answer)
+			var said event.Event
+			deadline := func() {
+				at := state.NextDeadline()
+				decide(saga.DeadlinePassed{At: at, Step: c.Step}, fmt.Sprintf("deadline:%s:%s", c.Step, at.Format(time.RFC3339Nano)))
+			}
+			switch said = w.participant(id, command, c.Step, answer); {
+			case !undo && goes.silent == c.Step, undo && goes.twice == c.Step && c.Attempt == 1:
+				deadline()
+			case !undo && goes.cancelled == c.Step:
+				decide(saga.Cancel{At: w.now, Reason: events.ReasonCancelledByCustomer}, "cancel-"+id)
+			}
 			decide(saga.Reply{At: w.now, Step: c.Step, Outcome: answer, Reason: why.Code, MessageID: said.ID}, said.ID)
 		}
 	}
@@ -269,8 +266,8 @@ func (w *world) tell(id, kind string, version int64) {
 	w.e.Feeds[customer] = append(w.e.Feeds[customer], audit.Entry{Position: n.Position, ID: n.ID, Data: string(data)})
 }
 
-// finish puts the topics together, and has every group at their ends.
-func (w *world) finish() {
+// evidence puts the topics together, with every group at their ends.
+func (w *world) evidence() audit.Evidence {
 	w.e.Log.Ends = map[evidence.Partition]int64{}
 	for _, topic := range slices.Sorted(func(yield func(string) bool) {
 		for _, t := range events.Topics() {
@@ -291,4 +288,60 @@ func (w *world) finish() {
 		}
 		w.e.Lag = append(w.e.Lag, g)
 	}
+	return w.e
+}
+
+// find is where the first message of a type and an order stands.
+func (w *world) find(typ, id string) (topic string, at int) {
+	w.t.Helper()
+	for topic, all := range w.records {
+		if at := slices.IndexFunc(all, func(r evidence.Record) bool { return r.Event.Type == typ && r.Event.Key == id }); at >= 0 {
+			return topic, at
+		}
+	}
+	require.FailNow(w.t, "no such message", "%s of %s", typ, id)
+	return "", 0
+}
+
+// message is the first of a type and an order.
+func (w *world) message(typ, id string) event.Event {
+	topic, at := w.find(typ, id)
+	return w.records[topic][at].Event
+}
+
+// body reads the first message of a type and an order.
+func (w *world) body(typ, id string, into event.Body) {
+	w.t.Helper()
+	require.NoError(w.t, json.Unmarshal(w.message(typ, id).Data, into))
+}
+
+// change makes another message of the first of a type and an order.
+func (w *world) change(typ, id string, to func(e *event.Event)) {
+	topic, at := w.find(typ, id)
+	r := w.records[topic][at]
+	to(&r.Event)
+	r.Key, r.Value, r.Headers = []byte(r.Event.Key), r.Event.Data, r.Event.Headers()
+	w.records[topic][at] = evidence.NewRecord(r.Record)
+}
+
+// again sends the first message of a type and an order once more, changed.
+func (w *world) again(typ, id string, to func(e *event.Event)) {
+	topic, at := w.find(typ, id)
+	e := w.records[topic][at].Event
+	to(&e)
+	w.put(topic, e)
+}
+
+// swap turns two places of a topic round.
+func (w *world) swap(topic string, a, b int) {
+	x, y := w.records[topic][a], w.records[topic][b]
+	x.Offset, y.Offset = y.Offset, x.Offset
+	w.records[topic][a], w.records[topic][b] = y, x
+}
+
+// unmark takes a message out of a service's inbox.
+func (w *world) unmark(service, id string) {
+	tables := w.e.Tables[service]
+	tables.Inbox = slices.DeleteFunc(slices.Clone(tables.Inbox), func(m evidence.Mark) bool { return m.MessageID == id })
+	w.e.Tables[service] = tables
 }
