@@ -22,7 +22,7 @@ type fault interface {
 var errNotMet = errors.New("nobody came there")
 
 // reach is how long a point is waited for.
-const reach = 6 * time.Second
+const reach = 3 * time.Second
 
 // fault is what a step of the plan does to this run's system.
 func (r *run) fault(s Step) fault {
@@ -183,7 +183,7 @@ type again struct {
 }
 
 func (a *again) Begin(ctx context.Context) (err error) {
-	all, err := a.run.records.Newest(ctx, a.step.With, newest)
+	all, err := a.run.records.Newest(ctx, a.step.On[0], newest)
 	switch {
 	case err != nil:
 		return err

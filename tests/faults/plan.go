@@ -85,7 +85,7 @@ const (
 	// shortest and longest bound Step.Most.
 	shortest, longest = 100 * time.Millisecond, 3 * time.Second
 	// slowest and fastest bound Plan.Rate.
-	slowest, fastest = 40, 160
+	slowest, fastest = 20, 80
 )
 
 // kind is how a step of a Kind is drawn.
@@ -192,8 +192,7 @@ func linkName(service, server string) string { return service + " to " + server 
 
 func records(r *rand.Rand, _ Plan) (on []string, with string) {
 	topics := slices.DeleteFunc(events.Topics(), func(t events.Topic) bool { return t.Kind != events.KindEvent && t.Kind != events.KindCommand })
-	topic := topics[r.IntN(len(topics))].Name
-	return []string{"topic " + topic}, topic
+	return []string{topics[r.IntN(len(topics))].Name}, ""
 }
 
 // some draws n of names.

@@ -28,7 +28,7 @@ const (
 // settings make what takes long in production short enough to be seen.
 var settings = map[string][]string{
 	"":         {"CONSUMER_BACKOFF_INITIAL=50ms", "CONSUMER_BACKOFF_MAX=400ms", "LOG_LEVEL=info", "LAG_INTERVAL=1s"},
-	"order":    {"SAGA_STEP_DEADLINE=4s", "SAGA_UNDO_DEADLINE=2s", "SAGA_TIMER_POLL=100ms"},
+	"order":    {"SAGA_STEP_DEADLINE=5s", "SAGA_UNDO_DEADLINE=2s", "SAGA_TIMER_POLL=100ms"},
 	"payment":  {"PAYMENT_PROVIDER_TIMEOUT=600ms", "PAYMENT_SANDBOX_SLOW=300ms"},
 	"shipping": {"CARRIER_TIMEOUT=600ms", "CARRIER_SANDBOX_SLOW=300ms"},
 }
