@@ -143,7 +143,7 @@ test-rolling-native: bin/gotestsum build
 .PHONY: test-faults test-faults-native
 test-faults test-faults-native: bin/gotestsum build-faults
 	@mkdir -p .build
-	@STACK=$(if $(filter test-faults,$@),embedded,native) SEEDS=$(if $(filter test-faults,$@),3,1) FROM=1 ORDERS=150 \
+	@STACK=$(if $(filter test-faults,$@),embedded,native) SEEDS=$(if $(filter test-faults,$@),3,1) FROM=3 ORDERS=150 \
 		bin/gotestsum --format standard-verbose -- -count=1 -timeout 10m -tags faults -run '^TestSeeds$$' ./tests/faults 2>&1 | tee .build/$@.txt
 
 .PHONY: chaos

@@ -21,8 +21,10 @@ import (
 
 const (
 	// runTimeout bounds a run, quietTimeout the wait for everything to hold once all is mended.
-	runTimeout, quietTimeout = 6 * time.Minute, 2 * time.Minute
+	runTimeout, quietTimeout = 10 * time.Minute, 2 * time.Minute
 	stopTimeout              = time.Minute
+	// readyTimeout is how long a process may take to come up, on a machine that is busy.
+	readyTimeout = 2 * time.Minute
 )
 
 // settings make what takes long in production short enough to be seen.
@@ -109,7 +111,7 @@ func (r *run) start(ctx context.Context) (err error) {
 		env["payment"] = slices.Concat(env["payment"], r.provider.Env()["payment"])
 	}
 	r.network = inject.NewNetwork(client.Services()...)
-	o := stack.Options{Bin: r.cfg.Bin, Dir: r.cfg.Dir, Replicas: r.plan.Replicas, Env: env, Between: r.network.Between}
+	o := stack.Options{Bin: r.cfg.Bin, Dir: r.cfg.Dir, Replicas: r.plan.Replicas, Env: env, Between: r.network.Between, ReadyTimeout: readyTimeout}
 	if r.plan.Native {
 		o.Native = &stack.Native{Libs: r.cfg.Libs, Brokers: 1}
 	}
