@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 		Books: books.Audit{OK: true}, Orders: map[string]orderapi.Order{}, OrderRows: map[string]audit.OrderRow{}, Sagas: map[string]evidence.Saga{},
 		Reservations: map[string]audit.Reservation{}, Payments: map[string]audit.Payment{}, Charges: map[string]audit.Charge{},
 		Shipments: map[string]audit.Shipment{}, Parcels: map[string]audit.Parcel{},
-		Notifications: map[string][]notificationapi.Notification{}, NotificationRows: map[string]int{}, Last: map[string]int64{},
+		Notifications: map[string][]notificationapi.Notification{}, NotificationRows: map[string]int64{}, Last: map[string]int64{},
 		Feeds: map[string][]audit.Entry{}, Seen: map[string]audit.Seen{}, Customers: map[string]audit.Sums{},
 		Tables: map[string]evidence.Tables{}, Letters: map[string][]letters.Letter{},
 	}}
