@@ -76,6 +76,8 @@ func newWorld(t *testing.T) *world {
 	w.order("silent", way{silent: "charge_payment"})
 	w.order("called-off", way{cancelled: "arrange_shipping"})
 	w.order("asked-twice", way{payment: saga.Failed, twice: "reserve_stock"})
+	w.e.Placed = append(w.e.Placed, audit.Placed{Key: "key-unprocessable", Status: http.StatusUnprocessableEntity, Customer: customer})
+	w.e.Answers = append(w.e.Answers, audit.Answer{Key: "key-unprocessable", Status: http.StatusUnprocessableEntity})
 	return w
 }
 
