@@ -41,7 +41,7 @@ const (
 	Again    Kind = "records again"
 	Late     Kind = "records late"
 	Shuffled Kind = "records shuffled"
-	// Outside is a payment provider behind HTTP that answers badly.
+	// Outside is a payment provider and a carrier behind HTTP that answer badly.
 	Outside Kind = "provider"
 )
 
@@ -59,7 +59,7 @@ type Plan struct {
 	Shape
 	// Replicas is how many of each service there are.
 	Replicas int
-	// Provider has a payment provider behind HTTP in the place of the sandbox.
+	// Provider has a payment provider and a carrier behind HTTP in the place of the sandboxes.
 	Provider bool
 	// Rate is how many orders a second customers begin to place.
 	Rate int
@@ -252,7 +252,9 @@ func replica(service string, number int) string {
 
 // explains tells whether a service may give up messages whatever order they are of: only what speaks to a provider that
 // fails and fails again.
-func (p Plan) explains(service string) bool { return p.Provider && service == "payment" }
+func (p Plan) explains(service string) bool {
+	return p.Provider && (service == "payment" || service == "shipping")
+}
 
 // String is the plan for people.
 func (p Plan) String() string {
@@ -261,7 +263,7 @@ func (p Plan) String() string {
 		servers = "native"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d orders on the %s stack, %d a second, replicas: %d, payment provider behind HTTP: %t", p.Seed, p.Orders, servers, p.Rate, p.Replicas, p.Provider)
+	fmt.Fprintf(&b, "seed %d: %d orders on the %s stack, %d a second, replicas: %d, providers behind HTTP: %t", p.Seed, p.Orders, servers, p.Rate, p.Replicas, p.Provider)
 	for _, s := range p.Steps {
 		fmt.Fprintf(&b, "\n  after %3d orders: %s", s.After, s)
 	}

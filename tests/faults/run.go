@@ -108,7 +108,9 @@ func (r *run) start(ctx context.Context) (err error) {
 		if r.provider, err = inject.OpenProvider(); err != nil {
 			return err
 		}
-		env["payment"] = slices.Concat(env["payment"], r.provider.Env()["payment"])
+		for service, own := range r.provider.Env() {
+			env[service] = slices.Concat(env[service], own)
+		}
 	}
 	r.network = inject.NewNetwork(client.Services()...)
 	o := stack.Options{Bin: r.cfg.Bin, Dir: r.cfg.Dir, Replicas: r.plan.Replicas, Env: env, Between: r.network.Between, ReadyTimeout: readyTimeout}
@@ -306,28 +308,56 @@ func (r *run) sources() audit.Sources {
 		s.Databases[service] = r.stack.DatabaseURL(service)
 	}
 	if r.provider != nil {
-		s.Ledger = r.ledger
+		s.Ledger, s.Parcels = r.charges, r.parcels
 	}
 	return s
 }
 
-// ledger is what the provider says that it did.
-func (r *run) ledger(context.Context) (charges []audit.Charge, err error) {
+// charges and parcels are what the provider and the carrier say that they did.
+func (r *run) charges(context.Context) (all []audit.Charge, err error) {
 	for _, e := range r.provider.Books() {
-		c := audit.Charge{Key: e.Key, State: "open", Amount: events.Money{Amount: e.Amount, Currency: e.Currency}}
-		switch {
-		case e.Refusal != "":
-			c.State = "declined"
-		case e.Done && e.Undone:
-			c.State, c.Reference, c.RefundReference = "refunded", "ch_"+e.Key, "re_"+e.Key
-		case e.Done:
-			c.State, c.Reference = "charged", "ch_"+e.Key
-		case e.Undone:
-			c.State = "called_off"
+		if e.Kind != "charge" {
+			continue
 		}
-		charges = append(charges, c)
+		c := audit.Charge{Key: e.Key, State: state(e, "charged", "declined", "refunded"), Amount: events.Money{Amount: e.Amount, Currency: e.Currency}}
+		if e.Done {
+			c.Reference = "ch_" + e.Key
+		}
+		if e.Done && e.Undone {
+			c.RefundReference = "re_" + e.Key
+		}
+		all = append(all, c)
 	}
-	return charges, nil
+	return all, nil
+}
+
+func (r *run) parcels(context.Context) (all []audit.Parcel, err error) {
+	for _, e := range r.provider.Books() {
+		if e.Kind != "parcel" {
+			continue
+		}
+		p := audit.Parcel{Key: e.Key, State: state(e, "arranged", "refused", "cancelled")}
+		if e.Done {
+			p.TrackingNumber = "FF-" + e.Key
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// state is an entry's in the words of the sandboxes.
+func state(e inject.Entry, done, refused, undone string) string {
+	switch {
+	case e.Refusal != "":
+		return refused
+	case e.Done && e.Undone:
+		return undone
+	case e.Done:
+		return done
+	case e.Undone:
+		return "called_off"
+	}
+	return "open"
 }
 
 func (r *run) count(of *map[Kind]int, k Kind) {
