@@ -109,13 +109,14 @@ type point struct {
 	gone   <-chan struct{}
 }
 
-// Begin returns when the process has come there, or as if it had when it does not.
+// Begin returns when the process has come there, or was waited for in vain.
 func (p *point) Begin(ctx context.Context) (err error) {
 	name := p.step.On[0]
 	if p.do == inject.Die {
 		p.gone = p.run.expect(name)
 	}
 	if p.disarm, err = p.run.processes.Arm(instance(name), failpoint.Point(p.step.With), p.do); err != nil {
+		p.run.forget(name)
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, reach)

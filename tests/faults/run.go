@@ -55,7 +55,7 @@ type run struct {
 	stack  *stack.Stack
 	system *client.System
 	load   *load
-	// network to provider are what faults are made with; provider is nil for the sandbox.
+	// network to provider are what faults are made with; provider is nil for the sandboxes.
 	network   *inject.Network
 	processes *inject.Processes
 	records   *inject.Records
