@@ -81,9 +81,14 @@ affected: ## the services that a change concerns, by what they import; BASE=main
 build: ## the services, orderctl and what it measures them against, into bin/
 	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl ./tools/rivals/orchestrator/cmd/orchestrator
 
+# The services as the fault suite breaks them: pkg/failpoint says what is in them.
+.PHONY: build-faults
+build-faults:
+	@go build -tags failpoints -o bin/faults/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s))
+
 # On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
-SUITES_embedded := unit e2e
-SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native profiles-native
+SUITES_embedded := unit e2e faults
+SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native profiles-native faults-native
 SUITES_compose := e2e-compose
 SUITES := $(or $(SUITES_$(STACK)),$(error STACK is "$(STACK)", must be embedded, native or compose))
 
@@ -96,6 +101,7 @@ test-unit: bin/gotestsum bin/contracts ## the modules' own tests
 	@mkdir -p .build
 	@bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout 15m \
 		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) 2>&1 | tee .build/test-unit.txt
+	@go test -timeout 2m -tags failpoints ./pkg/failpoint
 	@cd tools/build && GOWORK=off go test ./...
 
 .PHONY: test-e2e test-e2e-native test-e2e-compose
@@ -139,6 +145,18 @@ test-profiles-native: bin/gotestsum build
 	@mkdir -p .build
 	@deploy/native/install $(NATIVE_DIR)/libs $(NATIVE_DIR)/connect/debezium
 	@bin/gotestsum --format standard-verbose -- -count=1 -timeout 15m -tags native ./tools/internal/profiles 2>&1 | tee .build/test-profiles-native.txt
+
+# Each seed starts a stack of its own, breaks it while customers order, and has the books checked.
+.PHONY: test-faults test-faults-native
+test-faults test-faults-native: bin/gotestsum build-faults
+	@mkdir -p .build
+	@STACK=$(if $(filter test-faults,$@),embedded,native) SEEDS=$(if $(filter test-faults,$@),3,1) FROM=3 ORDERS=150 \
+		bin/gotestsum --format standard-verbose -- -count=1 -timeout 10m -tags faults -run '^(TestSeeds|TestToolsBreakRealServices)$$' ./tests/faults ./tests/faults/inject 2>&1 | tee .build/$@.txt
+
+.PHONY: chaos
+chaos: build-faults ## break a whole system by seeds, and check its books: SEEDS=100 FROM=1 ORDERS=300; VERBOSE=1 tells each fault
+	@SEEDS=$(or $(SEEDS),100) FROM=$(or $(FROM),1) ORDERS=$(or $(ORDERS),300) \
+		go test -v -count=1 -timeout 0 -tags faults -run '^TestSeeds$$' ./tests/faults
 
 .PHONY: mutants
 mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some

@@ -20,7 +20,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/tools/client"
 	"github.com/orderflow/orderflow/tools/internal/native"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // debezium is Kafka Connect with Debezium's connector.

@@ -15,7 +15,7 @@ import (
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/tools/client"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // TestProfiles starts a whole Orderflow on Kafka, Redis and PostgreSQL, and both profiles beside it; then customers order.
