@@ -10,6 +10,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/orderflow/orderflow/pkg/database"
@@ -98,6 +99,54 @@ func TestServerThatFallsSilentIsAwayAndNotWaitedForForever(t *testing.T) {
 		_, err = db.ExecContext(ctx, `SELECT pg_sleep(2)`)
 		require.Equal(t, fault.Unavailable, fault.KindOf(err), "a server that hangs: %v", err)
 	})
+}
+
+// mute is a PostgreSQL that lets everybody in, answers a ping, and hangs at the first statement.
+func mute(t *testing.T) (rawURL string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	serve := func(conn net.Conn) {
+		defer func() { _ = conn.Close() }()
+		backend := pgproto3.NewBackend(conn, conn)
+		if _, err := backend.ReceiveStartupMessage(); err != nil {
+			return
+		}
+		backend.Send(&pgproto3.AuthenticationOk{})
+		backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+		for backend.Flush() == nil {
+			said, err := backend.Receive()
+			if err != nil {
+				return
+			}
+			if query, is := said.(*pgproto3.Query); is && query.String == "-- ping" {
+				backend.Send(&pgproto3.EmptyQueryResponse{})
+				backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+			}
+		}
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return "postgres://u@" + listener.Addr().String() + "/d?sslmode=disable"
+}
+
+func TestServerThatHangsIsAway(t *testing.T) {
+	t.Parallel()
+	db, err := database.Open(t.Context(), mute(t), database.Silence(200*time.Millisecond))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // its end would say nothing of the database
+	defer cancel()
+	_, err = db.ExecContext(ctx, `SELECT 1`)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 }
 
 func TestMigrationMayTakeLong(t *testing.T) {
