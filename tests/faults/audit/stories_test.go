@@ -128,7 +128,9 @@ func TestMessages(t *testing.T) {
 		{name: "no message", finding: finding, says: "the record at order.created-0-7: header ce_id is missing",
 			world: func(w *world) { w.put("order.created", event.Event{Key: "confirmed"}) }},
 		{name: "no JSON", finding: finding, says: "order.confirmed m-",
-			world: func(w *world) { w.change("order.confirmed", "confirmed", func(e *event.Event) { e.Data = []byte("{") }) }},
+			world: func(w *world) {
+				w.change("order.confirmed", "confirmed", func(e *event.Event) { e.Data = []byte("{") })
+			}},
 		{name: "the same again", world: func(w *world) { w.again("payment.charged", "confirmed", func(*event.Event) {}) }},
 		{name: "again with other bytes", finding: finding, says: "too, with another value: ",
 			world: func(w *world) { w.again("payment.charged", "confirmed", replaced("ch_confirmed", "ch_other")) }},
