@@ -60,6 +60,7 @@ func TestRollingRestart(t *testing.T) {
 	require.NoError(t, err)
 	defer system.Close()
 
+	charges := openCommands(t, s.Brokers())
 	phases := []*phase{}
 	customers := begin(t, system, "before")
 	during := func(name string, do func()) {
@@ -74,7 +75,7 @@ func TestRollingRestart(t *testing.T) {
 	deploy(t, bin, "order", next)
 	during("two versions", func() {
 		require.NoError(t, s.Restart(t.Context(), "order-2"))
-		goOn()
+		charges.until(t, phases, true)
 	})
 	during("restarted one at a time", func() {
 		var all sync.WaitGroup
@@ -104,7 +105,7 @@ func TestRollingRestart(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ends := settled(ctx, t, system)
-	twoVersions(t, s.Brokers(), phases)
+	charges.twoVersions(t, phases)
 	for i, p := range phases {
 		until := end
 		if i+1 < len(phases) {

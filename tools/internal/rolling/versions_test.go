@@ -3,6 +3,7 @@
 package rolling_test
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -79,34 +80,63 @@ func deploy(t *testing.T, dir, service, binary string) {
 	require.NoError(t, os.Symlink(binary, path))
 }
 
-// twoVersions holds the topics against the phases: both versions have sent, one beside the other and then one after the
-// other, and what either sent was taken for what it is by services that know one of them.
-func twoVersions(t *testing.T, brokers []string, phases []*phase) {
+// commands reads the topic of the payment service's commands.
+type commands struct {
+	cfg   kafka.Config
+	admin *kafka.Admin
+}
+
+func openCommands(t *testing.T, brokers []string) commands {
 	t.Helper()
 	cfg := kafka.Config{Brokers: brokers, ClientID: "rolling"}
 	admin, err := kafka.NewAdmin(cfg)
 	require.NoError(t, err)
-	defer func() { require.NoError(t, admin.Close()) }()
-	var ranges map[int32]kafka.Range
-	require.Eventually(t, func() bool {
-		ranges, err = admin.Ranges(t.Context(), events.TopicPaymentCommands)
-		return err == nil
-	}, patience, probeEvery, "Kafka says what it has")
-	// What was sent in each phase: by the old version (false) and by the new one (true).
+	t.Cleanup(func() { require.NoError(t, admin.Close()) })
+	return commands{cfg, admin}
+}
+
+// sent is what was sent in each phase: by the old version (false) and by the new one (true).
+func (c commands) sent(ctx context.Context, phases []*phase) ([]map[bool]int, error) {
+	ranges, err := c.admin.Ranges(ctx, events.TopicPaymentCommands)
+	if err != nil {
+		return nil, err
+	}
 	sent := make([]map[bool]int, len(phases))
-	require.NoError(t, kafka.Read(t.Context(), cfg, events.TopicPaymentCommands, ranges, func(r kafka.Record) {
+	for i := range sent {
+		sent[i] = map[bool]int{}
+	}
+	return sent, kafka.Read(ctx, c.cfg, events.TopicPaymentCommands, ranges, func(r kafka.Record) {
 		in := slices.IndexFunc(phases, func(p *phase) bool { return p.began.After(r.Timestamp) })
 		if in < 0 {
 			in = len(phases)
 		}
-		if in == 0 || r.Headers["ce_type"] != events.TypePaymentCharge {
-			return
+		if in > 0 && r.Headers["ce_type"] == events.TypePaymentCharge {
+			sent[in-1][strings.Contains(string(r.Value), `"channel":"web"`)]++
 		}
-		if sent[in-1] == nil {
-			sent[in-1] = map[bool]int{}
-		}
-		sent[in-1][strings.Contains(string(r.Value), `"channel":"web"`)]++
-	}))
+	})
+}
+
+// until waits until a version has sent in the last phase.
+func (c commands) until(t *testing.T, phases []*phase, next bool) {
+	t.Helper()
+	var last error
+	require.Eventually(t, func() bool {
+		sent, err := c.sent(t.Context(), phases)
+		last = err
+		return err == nil && sent[len(phases)-1][next] > 0
+	}, patience, probeEvery, "the new version (%t) sends in the phase %q: %v", next, phases[len(phases)-1].name, last)
+}
+
+// twoVersions holds the topic against the phases: both versions have sent, one beside the other and then one after the
+// other, and what either sent was taken for what it is by services that know one of them.
+func (c commands) twoVersions(t *testing.T, phases []*phase) {
+	t.Helper()
+	var sent []map[bool]int
+	require.Eventually(t, func() (ok bool) {
+		var err error
+		sent, err = c.sent(t.Context(), phases)
+		return err == nil
+	}, patience, probeEvery, "Kafka says what it has")
 	for i, p := range phases {
 		t.Logf("%-22s commands of the old version: %d, of the new one: %d", p.name, sent[i][false], sent[i][true])
 		switch p.name {
