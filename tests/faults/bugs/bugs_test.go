@@ -1,0 +1,44 @@
+package bugs_test
+
+import (
+	"maps"
+	"os/exec"
+	"path"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/orderflow/orderflow/tests/faults/bugs"
+	"github.com/orderflow/orderflow/tools/overlay"
+)
+
+const root = "../../.."
+
+func listed(t *testing.T) []bugs.Bug {
+	t.Helper()
+	all, err := bugs.All()
+	require.NoError(t, err)
+	require.NotEmpty(t, all)
+	return all
+}
+
+// TestBugsFit: each bug's changes fit the sources, and what is changed compiles.
+func TestBugsFit(t *testing.T) {
+	t.Parallel()
+	for _, b := range listed(t) {
+		t.Run(b.Name, func(t *testing.T) {
+			t.Parallel()
+			laid, err := overlay.Write(root, t.TempDir(), b.Changes...)
+			require.NoError(t, err)
+			packages := map[string]bool{}
+			for _, c := range b.Changes {
+				packages["./"+path.Dir(c.File)] = true
+			}
+			build := exec.CommandContext(t.Context(), "go", append([]string{"build", "-overlay", laid}, slices.Sorted(maps.Keys(packages))...)...)
+			build.Dir = root
+			out, err := build.CombinedOutput()
+			require.NoError(t, err, string(out))
+		})
+	}
+}
