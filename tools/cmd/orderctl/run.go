@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // killAfter is how long a command may take to end after it was asked to.

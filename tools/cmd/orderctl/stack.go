@@ -9,7 +9,7 @@ import (
 
 	"github.com/orderflow/orderflow/tools/internal/compose"
 	"github.com/orderflow/orderflow/tools/internal/demo"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // stackFlags choose the servers of a system on this machine, for every command that runs one.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/kafka"
-	"github.com/orderflow/orderflow/tools/internal/stack"
 	"github.com/orderflow/orderflow/tools/internal/terminal"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 const retryPause = 500 * time.Millisecond

@@ -11,7 +11,7 @@ import (
 
 	"github.com/orderflow/orderflow/tools/client"
 	"github.com/orderflow/orderflow/tools/internal/loopback"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // upCmd runs a system until it is told to stop. A service or server that goes down is started again, as whatever runs services

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // stopTimeout bounds the end of a benchmark.

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/orderflow/orderflow/tools/internal/native"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // Machine is where figures were measured, and on what.

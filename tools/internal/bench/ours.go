@@ -10,7 +10,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/tools/books"
 	"github.com/orderflow/orderflow/tools/client"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // Bounds of what is waited for.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/orderflow/orderflow/pkg/devstack"
 	"github.com/orderflow/orderflow/pkg/kafka"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // TestEndsAreReadFromKafka: what is sent after follow reaches whoever waits, what was there before reaches nobody, and the

@@ -27,7 +27,7 @@ import (
 	"time"
 
 	"github.com/orderflow/orderflow/tools/client"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 
 	"github.com/orderflow/orderflow/tools/books"
 	"github.com/orderflow/orderflow/tools/client"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 	"github.com/orderflow/orderflow/tools/topics"
 )
 

@@ -16,7 +16,7 @@ import (
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	"github.com/orderflow/orderflow/tools/books"
 	"github.com/orderflow/orderflow/tools/client"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 const (

@@ -235,6 +235,9 @@ func (s *Stack) PIDs() map[string]int {
 // RedisURL is Redis's address.
 func (s *Stack) RedisURL() string { return s.servers.RedisURL() }
 
+// DatabaseURL is a service's DATABASE_URL.
+func (s *Stack) DatabaseURL(service string) string { return s.servers.DatabaseURL(service) }
+
 // LogPath is the file with a service's or a server's log.
 func (s *Stack) LogPath(name string) string { return filepath.Join(s.opts.LogDir, name+".log") }
 

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/orderflow/orderflow/tools/internal/loopback"
-	"github.com/orderflow/orderflow/tools/internal/stack"
+	"github.com/orderflow/orderflow/tools/stack"
 )
 
 // The test binary is also the services of its stacks, and a program with a stack that is killed; MODE says which.
