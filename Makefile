@@ -81,6 +81,11 @@ affected: ## the services that a change concerns, by what they import; BASE=main
 build: ## the services, orderctl and what it measures them against, into bin/
 	@go build -o bin/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./tools/cmd/orderctl ./tools/rivals/orchestrator/cmd/orchestrator
 
+# The services as the fault suite breaks them: pkg/failpoint says what is in them.
+.PHONY: build-faults
+build-faults:
+	@go build -tags failpoints -o bin/faults/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s))
+
 # On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
 SUITES_embedded := unit e2e
 SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native
@@ -95,7 +100,8 @@ test: $(SUITES:%=test-%) ## every test: of the modules, with the race detector, 
 test-unit: bin/gotestsum bin/contracts ## the modules' own tests
 	@mkdir -p .build
 	@bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout 15m \
-		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) 2>&1 | tee .build/test-unit.txt
+		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) ./tests/faults/inject 2>&1 | tee .build/test-unit.txt
+	@go test -timeout 2m -tags failpoints ./pkg/failpoint
 	@cd tools/build && GOWORK=off go test ./...
 
 .PHONY: test-e2e test-e2e-native test-e2e-compose

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"github.com/orderflow/orderflow/pkg/coalesce"
+	"github.com/orderflow/orderflow/pkg/failpoint"
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/httpapi"
 	"github.com/orderflow/orderflow/pkg/outbox"
@@ -92,8 +93,9 @@ func (a *App) answer(ctx context.Context, calls onceCalls) error {
 		if err := a.Idempotency.Do(ctx, tx.Tx, exchanges); err != nil {
 			return err
 		}
-		return dirty
+		return failpoint.After(dirty, failpoint.RequestBeforeCommit)
 	})
+	err = failpoint.After(err, failpoint.RequestAfterCommit)
 	for i, c := range calls {
 		if c.Err = nil; err == nil {
 			c.Out, c.Err = exchanges[i].Answer, exchanges[i].Err

@@ -17,6 +17,7 @@ import (
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/failpoint"
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/inbox"
 	"github.com/orderflow/orderflow/pkg/kafka"
@@ -196,7 +197,8 @@ func OnCall[T event.Body](c *Consumer, call func(ctx context.Context, e event.Ev
 		if err != nil {
 			return nil, err
 		}
-		return call(ctx, e, body)
+		effect, err := call(ctx, e, body)
+		return effect, failpoint.After(err, failpoint.CallAnswered)
 	})
 }
 

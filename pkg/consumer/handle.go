@@ -12,6 +12,7 @@ import (
 
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/failpoint"
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/inbox"
 	"github.com/orderflow/orderflow/pkg/kafka"
@@ -106,8 +107,9 @@ func (c *Consumer) transact(ctx context.Context, batch []*member, ahead bool, tu
 				duplicates++
 			}
 		}
-		return inbox.Unmark(ctx, tx.Tx, c.deps.Group, undone...)
+		return failpoint.After(inbox.Unmark(ctx, tx.Tx, c.deps.Group, undone...), failpoint.ConsumerBeforeCommit)
 	})
+	err = failpoint.After(err, failpoint.ConsumerAfterCommit)
 	if err == nil {
 		c.metrics.duplicates.Add(float64(duplicates))
 		if n := len(batch) - excused; n > 0 {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/failpoint"
 	"github.com/orderflow/orderflow/pkg/fault"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/observe"
@@ -169,7 +170,7 @@ func (c *Consumer) deadLetter(next message.HandlerFunc) message.HandlerFunc {
 				letter = deadletter.Shortened(letter)
 				err = c.deps.Sender.SendRecord(ctx, letter)
 			}
-			return err
+			return failpoint.After(err, failpoint.LetterSent)
 		})
 		if err == nil && blocks {
 			err = c.persist(ctx, "a key cannot be blocked", func() error { return c.deps.Parking.Block(ctx, record) })

@@ -22,6 +22,9 @@ type Config struct {
 	Dir string
 	// KafkaPort and RedisPort are ports on 127.0.0.1; 0 takes a free one.
 	KafkaPort, RedisPort int
+	// Advertise, if set, is given the address at which Kafka listens and returns the one that it tells clients: that of a
+	// proxy in front of it.
+	Advertise func(addr string) (string, error)
 	// Topics are created if they are missing.
 	Topics []kafka.Topic
 	// Logger hears what cannot be returned; nil means nobody.
@@ -78,6 +81,11 @@ func (s *Stack) startKafka(ctx context.Context, cfg Config) error {
 	if cfg.KafkaPort != 0 {
 		options = append(options, kfake.Ports(cfg.KafkaPort))
 	}
+	if cfg.Advertise != nil {
+		options = append(options, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
+			return advertise(network, addr, cfg.Advertise)
+		}))
+	}
 	var err error
 	if s.cluster, err = kfake.NewCluster(options...); err != nil {
 		return fmt.Errorf("kafka on port %d: %w", cfg.KafkaPort, err)
@@ -90,6 +98,30 @@ func (s *Stack) startKafka(ctx context.Context, cfg Config) error {
 		return err
 	}
 	return errors.Join(admin.EnsureTopics(ctx, cfg.Topics), admin.Close())
+}
+
+// advertised is a listener that says another address than its own. kfake tells clients what its listener says.
+type advertised struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (a advertised) Addr() net.Addr { return a.addr }
+
+func advertise(network, addr string, as func(addr string) (string, error)) (net.Listener, error) {
+	listener, err := net.Listen(network, addr) //nolint:noctx // kfake has none to give
+	if err != nil {
+		return nil, err
+	}
+	told, err := as(listener.Addr().String())
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	tcp, err := net.ResolveTCPAddr(network, told)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("advertise %q: %w", told, err), listener.Close())
+	}
+	return advertised{listener, tcp}, nil
 }
 
 func (s *Stack) startRedis(ctx context.Context, cfg Config) error {
@@ -110,7 +142,7 @@ func (s *Stack) startRedis(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// Brokers are the addresses for KAFKA_BROKERS.
+// Brokers are the addresses for KAFKA_BROKERS, as they are advertised.
 func (s *Stack) Brokers() []string { return s.cluster.ListenAddrs() }
 
 // RedisURL is the address for REDIS_URL.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
+
+	"github.com/orderflow/orderflow/pkg/failpoint"
 )
 
 // Headers of the CloudEvents Kafka binary binding (v1.0.2, section 3.2) and of W3C trace context, as they stand in a
@@ -236,7 +238,7 @@ func FromMessage(m *message.Message) (Event, error) {
 func NewFactory(source string) Factory {
 	return Factory{
 		Source: source,
-		Now:    time.Now,
+		Now:    failpoint.Now,
 		NewID:  func() string { return uuid.Must(uuid.NewV7()).String() },
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/orderflow/orderflow/pkg/failpoint"
 	"github.com/orderflow/orderflow/pkg/fault"
 )
 
@@ -96,8 +97,9 @@ func (f *Feed) Append(ctx context.Context, entries []Entry) []error {
 		if err == nil && refused {
 			err = f.settle(ctx, mine)
 		}
+		err = failpoint.After(away("append to "+f.stream(key), err), failpoint.FeedAppended)
 		for _, at := range places {
-			errs[at] = away("append to "+f.stream(key), err)
+			errs[at] = err
 		}
 	}
 	return errs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 // adminTimeout bounds each question to the cluster, whatever the caller's context says.
 const adminTimeout = 10 * time.Second
 
-// Admin asks the cluster and creates topics. It keeps one connection, made at the first question.
+// Admin asks the cluster and creates topics. It keeps its connections, made at the first question, until an answer
+// does not come in time.
 type Admin struct {
 	cfg Config
 
@@ -87,7 +89,9 @@ func (a *Admin) do(ctx context.Context, operation string, ask func(sarama.Client
 		defer a.calls.Done()
 		client, admin, err := a.connect()
 		if err == nil {
-			err = ask(client, admin)
+			if err = ask(client, admin); timedOut(err) {
+				err = errors.Join(err, a.hangUp(client))
+			}
 		}
 		result <- err
 	}()
@@ -136,6 +140,25 @@ func (a *Admin) connect() (sarama.Client, sarama.ClusterAdmin, error) {
 	}
 	a.client, a.admin = client, admin
 	return client, admin, nil
+}
+
+// timedOut tells whether an answer did not come in time. sarama keeps such a connection, and has the same error for every
+// question on it from then on.
+func timedOut(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
+}
+
+// hangUp has the next question connect anew. Questions that others have under way on the connection fail with it.
+func (a *Admin) hangUp(client sarama.Client) error {
+	a.connecting.Lock()
+	defer a.connecting.Unlock()
+	if a.client != client {
+		return nil // somebody has done so
+	}
+	err := a.admin.Close() // closes the client too
+	a.client, a.admin = nil, nil
+	return err
 }
 
 // Close disconnects after the questions under way, which are bounded.

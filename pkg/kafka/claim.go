@@ -8,6 +8,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/orderflow/orderflow/pkg/failpoint"
 )
 
 // maxSpan is how far a partition goes on ahead of its lowest unfinished message: that many messages come again after a
@@ -305,6 +307,7 @@ func unmarshal(record *sarama.ConsumerMessage) *message.Message {
 
 // finish gives the message's place free and marks the offset if it was the lowest unfinished one.
 func (c *claim) finish(j job) {
+	failpoint.Pass(failpoint.OffsetBeforeCommit)
 	c.mu.Lock()
 	c.hand--
 	c.bytes -= size(j.record)

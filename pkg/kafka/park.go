@@ -1,6 +1,10 @@
 package kafka
 
-import "time"
+import (
+	"time"
+
+	"github.com/orderflow/orderflow/pkg/failpoint"
+)
 
 // loadParked finds out what is parked, then closes c.loaded and sees to it until the claim ends. The log is read from an
 // offset on.
@@ -29,7 +33,7 @@ func (c *claim) keepParked() {
 	for {
 		c.mu.Lock()
 		batch := c.parks.batch()
-		k, wait := c.parks.ready(time.Now())
+		k, wait := c.parks.ready(failpoint.Now())
 		c.mu.Unlock()
 		if k != nil {
 			c.running.Go(func() { c.tryParked(k) })
@@ -249,10 +253,10 @@ func (c *claim) tryFirsts(k *parkedKey) bool {
 func (c *claim) tryFirst(k *parkedKey, m *Parked) bool {
 	p := c.parks
 	if m.Blocked || p.store.Held(p.topic, k.key) {
-		k.due = time.Now().Add(heldEvery) // if it is not said to be held, that is because it was blocked a moment ago
+		k.due = failpoint.Now().Add(heldEvery) // if it is not said to be held, that is because it was blocked a moment ago
 		return false
 	}
-	if m.Due.After(time.Now()) {
+	if m.Due.After(failpoint.Now()) {
 		k.due = m.Due
 		return false
 	}

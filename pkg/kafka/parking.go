@@ -3,6 +3,8 @@ package kafka
 import (
 	"context"
 	"time"
+
+	"github.com/orderflow/orderflow/pkg/failpoint"
 )
 
 // Parking is where a subscriber puts messages that have to wait, so that they take no memory and hold back no offset;
@@ -94,7 +96,7 @@ func (d *Delivery) Stopping() <-chan struct{} {
 // long, and as soon as others want the message's place. When the partition is given up, Wait returns an error.
 func (d *Delivery) Wait(ctx context.Context, wait time.Duration, attempts int) (parked bool, err error) {
 	var pressed chan struct{}
-	due := time.Now().Add(wait)
+	due := failpoint.Now().Add(wait)
 	if d != nil && (d.kept || d.claim.offer(d, wait)) {
 		return d.park(due, attempts), nil
 	} else if d != nil {

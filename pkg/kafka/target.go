@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/orderflow/orderflow/pkg/failpoint"
 )
 
 // noProducer is the producer id of who has none.
@@ -64,7 +66,7 @@ func (t *target) next(limit int, codec sarama.CompressionCodec) *batch {
 		size += t.queue[n].size
 		n++
 	}
-	b := &batch{entries: t.queue[:n:n], size: size, since: time.Now()}
+	b := &batch{entries: t.queue[:n:n], size: size, since: failpoint.Now()}
 	if t.queue = t.queue[n:]; len(t.queue) == 0 {
 		t.queue = nil
 	}

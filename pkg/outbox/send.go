@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/orderflow/orderflow/pkg/event"
+	"github.com/orderflow/orderflow/pkg/failpoint"
 	"github.com/orderflow/orderflow/pkg/fault"
 )
 
@@ -31,6 +32,9 @@ func (r *Relay) send(ctx context.Context, batch []item) ([]error, error) {
 	sendCtx, cancel := context.WithTimeout(ctx, r.opts.SendTimeout)
 	defer cancel()
 	done := make(chan []error, 1)
+	if err := failpoint.After(nil, failpoint.RelayBeforeSend); err != nil {
+		return nil, err
+	}
 	go func() { done <- r.sender.SendBatch(sendCtx, events) }()
 
 	abandon := make(chan struct{})
@@ -50,7 +54,7 @@ func (r *Relay) send(ctx context.Context, batch []item) ([]error, error) {
 			for i, err := range results {
 				errs[index[i]] = err
 			}
-			return errs, nil
+			return errs, failpoint.After(nil, failpoint.RelayAfterSend)
 		case <-renew.C:
 			if sendCtx.Err() == nil {
 				r.renewWhileSending(sendCtx, cancel)

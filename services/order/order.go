@@ -13,6 +13,7 @@ import (
 	"github.com/orderflow/orderflow/api/events"
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	"github.com/orderflow/orderflow/pkg/app"
+	"github.com/orderflow/orderflow/pkg/failpoint"
 	"github.com/orderflow/orderflow/pkg/httpapi"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/outbox"
@@ -80,7 +81,9 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 		return err
 	}
 	timers := saga.NewTimers(a.DB, func(ctx context.Context, id string, at time.Time) error {
-		return a.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error { return f.Deadline(ctx, tx, id, at) })
+		return a.Outbox.InTx(ctx, func(ctx context.Context, tx *outbox.Tx) error {
+			return failpoint.After(f.Deadline(ctx, tx, id, at), failpoint.TimerBeforeCommit)
+		})
 	}, saga.TimersConfig{Interval: cfg.TimerPoll, Now: a.Events.Now, Logger: rt.Logger, Settled: settled})
 	rt.Go("saga deadlines", timers.Run)
 	rt.Every("failed compensations", cfg.LagInterval, func(ctx context.Context) error { return sagas.Observe(ctx, a.DB) })

@@ -35,7 +35,7 @@ func (s *Stack) startServers(ctx context.Context) (servers, error) {
 	started, err := native.Start(ctx, native.Options{
 		Dir: filepath.Join(s.opts.Dir, "servers"), LogDir: s.opts.LogDir, Libs: s.opts.Native.Libs, Brokers: s.opts.Native.Brokers, JVM: s.opts.Native.JVM,
 		KafkaPort: s.opts.KafkaPort, RedisPort: s.opts.RedisPort, PostgresPort: s.opts.PostgresPort, Databases: s.opts.Services,
-		ReadyTimeout: s.opts.ReadyTimeout, StopTimeout: s.opts.StopTimeout, Exited: s.report,
+		ReadyTimeout: s.opts.ReadyTimeout, StopTimeout: s.opts.StopTimeout, Exited: s.report, Advertise: s.opts.advertise,
 	})
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func startEmbedded(ctx context.Context, opts Options) (servers, error) {
 	}
 	dev, err := devstack.Start(ctx, devstack.Config{
 		Dir: filepath.Join(opts.Dir, "broker"), KafkaPort: opts.KafkaPort, RedisPort: opts.RedisPort,
-		Topics: topics, Logger: opts.Logger,
+		Topics: topics, Logger: opts.Logger, Advertise: func(addr string) (string, error) { return opts.advertise("kafka-1", addr) },
 	})
 	if err != nil {
 		return nil, err

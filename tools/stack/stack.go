@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,6 +43,10 @@ type Options struct {
 	// Env are settings of a service ("NAME=value") by its name, those under "" are every service's. They go over this
 	// process's own environment, which the services inherit.
 	Env map[string][]string
+	// Between, if set, is given the address of a server ("kafka-1", "redis", "postgres") and the service that is to use it,
+	// and returns that of what stands between them, a proxy that can be broken. Kafka's is the same for everybody, and
+	// comes without a service: clients connect to what the brokers advertise. Env has the other servers' own addresses.
+	Between func(service, server, addr string) (string, error)
 	// ReadyTimeout is how long a service or a server may take to become ready; 0 means a minute.
 	ReadyTimeout time.Duration
 	// StopTimeout is how long one may take to stop before it is killed; 0 means 20 s.
@@ -137,8 +142,12 @@ func Start(ctx context.Context, opts Options) (_ *Stack, err error) {
 	replicas := opts.replicas()
 	for i, r := range replicas {
 		addr := loopback.Address(ports[i])
+		env, err := s.serviceEnv(r, addr)
+		if err != nil {
+			return nil, err
+		}
 		s.services[r.name] = &service{addr: addr, Process: process.New(process.Config{
-			Name: r.name, Path: binaries[r.service], Env: s.serviceEnv(r, addr), Log: s.LogPath(r.name), StopTimeout: opts.StopTimeout,
+			Name: r.name, Path: binaries[r.service], Env: env, Log: s.LogPath(r.name), StopTimeout: opts.StopTimeout,
 			Exited: func(state, log string) { s.report(r.name, state, log) },
 		})}
 	}
@@ -215,7 +224,7 @@ func (s *Stack) URL(name string) string {
 	return ""
 }
 
-// Brokers are Kafka's addresses.
+// Brokers are the addresses that Kafka advertises.
 func (s *Stack) Brokers() []string { return s.servers.Brokers() }
 
 // Servers are the names of the servers that Kill and Restart take besides services: none of the embedded ones.
@@ -288,14 +297,48 @@ func (s *Stack) brokerEnv() []string {
 	return []string{"KAFKA_BROKERS=" + strings.Join(s.Brokers(), ","), "REDIS_URL=" + s.RedisURL()}
 }
 
-func (s *Stack) serviceEnv(r replica, addr string) []string {
+func (s *Stack) serviceEnv(r replica, addr string) ([]string, error) {
+	redis, err := s.between(r.service, "redis", s.RedisURL())
+	if err != nil {
+		return nil, err
+	}
+	database := s.servers.DatabaseURL(r.service)
+	if s.opts.Native != nil { // embedded, it is a file
+		if database, err = s.between(r.service, "postgres", database); err != nil {
+			return nil, err
+		}
+	}
 	return slices.Concat(os.Environ(), s.brokerEnv(), []string{
 		"HTTP_ADDR=" + addr,
-		"DATABASE_URL=" + s.servers.DatabaseURL(r.service),
+		"REDIS_URL=" + redis,
+		"DATABASE_URL=" + database,
 		"LOG_FORMAT=text",
 		// A name that lasts lets the broker hand a killed service its partitions back at once.
 		"INSTANCE_ID=" + r.service + "-" + strconv.Itoa(r.number),
-	}, s.opts.Env[""], s.opts.Env[r.service])
+	}, s.opts.Env[""], s.opts.Env[r.service]), nil
+}
+
+// between is a server's URL for a service.
+func (s *Stack) between(service, server, own string) (string, error) {
+	if s.opts.Between == nil {
+		return own, nil
+	}
+	u, err := url.Parse(own)
+	if err == nil {
+		u.Host, err = s.opts.Between(service, server, u.Host)
+	}
+	if err != nil {
+		return "", fmt.Errorf("what is between %s and %s: %w", service, server, err)
+	}
+	return u.String(), nil
+}
+
+// advertise is what a broker at addr tells its clients.
+func (o Options) advertise(broker, addr string) (string, error) {
+	if o.Between == nil {
+		return addr, nil
+	}
+	return o.Between("", broker, addr)
 }
 
 // ports chooses the services' ports and checks all that are asked for, so that one run names every one that is taken.

@@ -51,8 +51,15 @@ func (s *Servers) prepareKafka(ctx context.Context, free ports) error {
 	for i, port := range free.controllers {
 		voters = append(voters, fmt.Sprintf("%d@%s", i+1, loopback.Address(port)))
 	}
-	for _, port := range free.kafka {
-		s.brokers = append(s.brokers, loopback.Address(port))
+	for i, port := range free.kafka {
+		advertised := loopback.Address(port)
+		if s.opts.Advertise != nil {
+			var err error
+			if advertised, err = s.opts.Advertise(brokerName(i), advertised); err != nil {
+				return fmt.Errorf("advertise %s: %w", brokerName(i), err)
+			}
+		}
+		s.brokers = append(s.brokers, advertised)
 	}
 	if err := s.sameBrokers(); err != nil {
 		return err
@@ -62,10 +69,10 @@ func (s *Servers) prepareKafka(ctx context.Context, free ports) error {
 		return err
 	}
 	for i := range s.opts.Brokers {
-		name := fmt.Sprintf("kafka-%d", i+1)
+		name := brokerName(i)
 		dir := filepath.Join(s.opts.Dir, name)
 		properties := filepath.Join(dir, "server.properties")
-		settings := nodeSettings(i+1, s.opts.Brokers, dir, s.brokers[i], loopback.Address(free.controllers[i]), strings.Join(voters, ","))
+		settings := nodeSettings(i+1, s.opts.Brokers, dir, loopback.Address(free.kafka[i]), s.brokers[i], loopback.Address(free.controllers[i]), strings.Join(voters, ","))
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return err
 		}
@@ -91,15 +98,17 @@ func (s *Servers) prepareKafka(ctx context.Context, free ports) error {
 	return nil
 }
 
+func brokerName(i int) string { return fmt.Sprintf("kafka-%d", i+1) }
+
 // nodeSettings are a node's properties: broker and controller at once. Nothing is created on demand, and a node that was
 // killed is let back in after two seconds instead of nine.
-func nodeSettings(node, nodes int, dir, address, controller, voters string) string {
+func nodeSettings(node, nodes int, dir, address, advertised, controller, voters string) string {
 	inSync := nodes/2 + 1
 	lines := []string{
 		"process.roles=broker,controller",
 		"node.id=" + strconv.Itoa(node),
 		"listeners=PLAINTEXT://" + address + ",CONTROLLER://" + controller,
-		"advertised.listeners=PLAINTEXT://" + address,
+		"advertised.listeners=PLAINTEXT://" + advertised,
 		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"inter.broker.listener.name=PLAINTEXT",
 		"controller.listener.names=CONTROLLER",

@@ -43,6 +43,9 @@ type Options struct {
 	JVM []string
 	// KafkaPort is the first broker's, the others follow; 0 takes free ones, here and for the other servers.
 	KafkaPort, RedisPort, PostgresPort int
+	// Advertise, if set, is given a broker's name and address and returns the address that it tells clients and the other
+	// brokers: that of a proxy in front of it.
+	Advertise func(name, addr string) (string, error)
 	// Databases are the names of databases, each with a login of its own.
 	Databases []string
 	// ReadyTimeout is how long a server may take to serve, StopTimeout how long to stop.
@@ -186,7 +189,7 @@ func (s *Servers) PIDs() map[string]int {
 	return pids
 }
 
-// Brokers are Kafka's addresses.
+// Brokers are the addresses that Kafka advertises.
 func (s *Servers) Brokers() []string { return s.brokers }
 
 // RedisURL is Redis's address.

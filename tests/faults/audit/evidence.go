@@ -1,0 +1,345 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/orderflow/orderflow/api/events"
+	notificationapi "github.com/orderflow/orderflow/api/rest/notification"
+	orderapi "github.com/orderflow/orderflow/api/rest/order"
+	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/deadletter"
+	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
+	"github.com/orderflow/orderflow/pkg/kafka"
+	"github.com/orderflow/orderflow/pkg/testkit/evidence"
+	"github.com/orderflow/orderflow/tools/books"
+	"github.com/orderflow/orderflow/tools/client"
+)
+
+// Evidence is what was seen of a system. What a service says over REST and what stands in its database are kept apart.
+type Evidence struct {
+	Placed []Placed
+	// Books are those of package books, read over REST.
+	Books books.Audit
+
+	// Orders are what the order service says, by id; OrderRows what its table has.
+	Orders    map[string]orderapi.Order
+	OrderRows map[string]OrderRow
+	// Answers are what is kept of POST /v1/orders under their keys.
+	Answers []Answer
+	Sagas   map[string]evidence.Saga
+
+	// What the participants hold, by order, and the books of the provider and the carrier, by order too.
+	Reservations map[string]Reservation
+	Payments     map[string]Payment
+	Charges      map[string]Charge
+	Shipments    map[string]Shipment
+	Parcels      map[string]Parcel
+
+	// Notifications are what a customer was told, over REST, the newest first; NotificationRows how many rows each has; Last the
+	// last number of each; Feeds what stands in Redis, the oldest first.
+	Notifications    map[string][]notificationapi.Notification
+	NotificationRows map[string]int
+	Last             map[string]int64
+	Feeds            map[string][]Entry
+
+	// What analytics remembers of each order, and of each customer by currency.
+	Seen      map[string]Seen
+	Customers map[string]Sums
+
+	Log evidence.Log
+	// Tables and Letters are by service.
+	Tables  map[string]evidence.Tables
+	Letters map[string][]letters.Letter
+	Lag     []kafka.GroupLag
+}
+
+// OrderRow is a row of the order service's table orders.
+type OrderRow struct {
+	ID, Customer string
+	State        orderapi.OrderState
+	Version      int64
+}
+
+// Answer is a kept answer to POST /v1/orders.
+type Answer struct {
+	Key    string
+	Status int
+	// OrderID is of the order that it names; empty for a refusal.
+	OrderID string
+}
+
+// Reservation is a row of inventory's table reservations.
+type Reservation struct {
+	OrderID, State string
+	Lines          []events.Line
+}
+
+// Payment is a row of payment's table payments.
+type Payment struct {
+	OrderID, State             string
+	Amount                     events.Money
+	Refunded                   int64
+	Reference, RefundReference string
+}
+
+// Charge is what a provider has under a key: open, charged, declined, refunded or called_off.
+type Charge struct {
+	Key, State                 string
+	Amount                     events.Money
+	Reference, RefundReference string
+}
+
+// Shipment is a row of shipping's table shipments.
+type Shipment struct{ OrderID, State, TrackingNumber string }
+
+// Parcel is what the carrier has under a key: open, arranged, refused, cancelled or called_off.
+type Parcel struct{ Key, State, TrackingNumber string }
+
+// Entry is one of a feed.
+type Entry struct {
+	// Position is its id in the stream, ID that of the notification.
+	Position, ID string
+	// Data is the notification as JSON.
+	Data string
+}
+
+// Seen is a row of analytics' table orders.
+type Seen struct {
+	OrderID, Customer, State string
+	Version                  int64
+	Total                    events.Money
+}
+
+// Sums is a row of analytics' table customers.
+type Sums struct{ Orders, Confirmed, Cancelled, Spent int64 }
+
+// gather reads everything. The groups' lag comes first and the topics last, see evidence.Log.Grown.
+func (r *reader) gather(ctx context.Context, placed []Placed, o Options) (e Evidence, err error) {
+	e = Evidence{Placed: placed, Tables: map[string]evidence.Tables{}, Letters: map[string][]letters.Letter{}}
+	for _, read := range []func() error{
+		func() (err error) { e.Lag, err = r.admin.Behind(ctx, groups()); return err },
+		func() error { return r.tables(ctx, &e) },
+		func() error { return r.orders(ctx, &e) },
+		func() error { return r.participants(ctx, &e) },
+		func() error { return r.told(ctx, &e) },
+		func() error { return r.analytics(ctx, &e) },
+		func() (err error) { e.Books, err = books.Check(ctx, r.System, o.Books); return err },
+		func() (err error) { e.Log, err = r.topics.Read(ctx); return err },
+	} {
+		if err := read(); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+// groups are all consumer groups with the topics that each reads.
+func groups() map[string][]string {
+	all := map[string][]string{}
+	for _, service := range client.Services() {
+		for _, t := range events.Received(service) {
+			group := service
+			if t.Kind == events.KindDeadLetter {
+				group = deadletter.IndexGroup(service)
+			}
+			all[group] = append(all[group], t.Name)
+		}
+	}
+	return all
+}
+
+func (r *reader) tables(ctx context.Context, e *Evidence) error {
+	for _, service := range client.Services() {
+		t, err := evidence.ReadTables(ctx, r.dbs[service])
+		if err != nil {
+			return fmt.Errorf("database of %s: %w", service, err)
+		}
+		e.Tables[service] = t
+		if e.Letters[service], err = r.System.Letters(ctx, service, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) orders(ctx context.Context, e *Evidence) error {
+	all, err := r.System.AllOrders(ctx, "")
+	if err != nil {
+		return err
+	}
+	e.Orders = by(all, func(o orderapi.Order) string { return o.OrderID })
+	rows, err := evidence.Rows(ctx, r.dbs["order"], `SELECT id, customer_id, state, version FROM orders`, func(row database.Scanner) (o OrderRow, err error) {
+		return o, row.Scan(&o.ID, &o.Customer, &o.State, &o.Version)
+	})
+	if err != nil {
+		return err
+	}
+	e.OrderRows = by(rows, func(o OrderRow) string { return o.ID })
+	sagas, err := evidence.ReadSagas(ctx, r.dbs["order"])
+	if err != nil {
+		return err
+	}
+	e.Sagas = by(sagas, func(s evidence.Saga) string { return s.ID })
+	e.Answers, err = evidence.Rows(ctx, r.dbs["order"], `SELECT request_key, status, headers FROM idempotency_keys ORDER BY client, request_key`, func(row database.Scanner) (a Answer, err error) {
+		var headers string
+		if err := row.Scan(&a.Key, &a.Status, &headers); err != nil {
+			return a, err
+		}
+		var h map[string][]string
+		if err := json.Unmarshal([]byte(headers), &h); err != nil {
+			return a, err
+		}
+		if l := h["Location"]; len(l) == 1 {
+			a.OrderID = strings.TrimPrefix(l[0], "/v1/orders/")
+		}
+		return a, nil
+	})
+	return err
+}
+
+func (r *reader) participants(ctx context.Context, e *Evidence) error {
+	reservations, err := evidence.Rows(ctx, r.dbs["inventory"], `SELECT order_id, state, lines FROM reservations`, func(row database.Scanner) (v Reservation, err error) {
+		var lines string
+		if err := row.Scan(&v.OrderID, &v.State, &lines); err != nil {
+			return v, err
+		}
+		return v, json.Unmarshal([]byte(lines), &v.Lines)
+	})
+	if err != nil {
+		return err
+	}
+	payments, err := evidence.Rows(ctx, r.dbs["payment"], `SELECT order_id, state, amount, currency, refunded, reference, refund_reference FROM payments`, func(row database.Scanner) (p Payment, err error) {
+		return p, row.Scan(&p.OrderID, &p.State, &p.Amount.Amount, &p.Amount.Currency, &p.Refunded, &p.Reference, &p.RefundReference)
+	})
+	if err != nil {
+		return err
+	}
+	ledger := r.Ledger
+	if ledger == nil {
+		ledger = func(ctx context.Context) ([]Charge, error) {
+			return evidence.Rows(ctx, r.dbs["payment"], `SELECT key, state, amount, currency, reference, refund_reference FROM sandbox_charges`, func(row database.Scanner) (c Charge, err error) {
+				return c, row.Scan(&c.Key, &c.State, &c.Amount.Amount, &c.Amount.Currency, &c.Reference, &c.RefundReference)
+			})
+		}
+	}
+	charges, err := ledger(ctx)
+	if err != nil {
+		return err
+	}
+	shipments, err := evidence.Rows(ctx, r.dbs["shipping"], `SELECT order_id, state, tracking_number FROM shipments`, func(row database.Scanner) (s Shipment, err error) {
+		return s, row.Scan(&s.OrderID, &s.State, &s.TrackingNumber)
+	})
+	if err != nil {
+		return err
+	}
+	parcels, err := evidence.Rows(ctx, r.dbs["shipping"], `SELECT key, state, tracking_number FROM sandbox_parcels`, func(row database.Scanner) (p Parcel, err error) {
+		return p, row.Scan(&p.Key, &p.State, &p.TrackingNumber)
+	})
+	if err != nil {
+		return err
+	}
+	e.Reservations = by(reservations, func(v Reservation) string { return v.OrderID })
+	e.Payments = by(payments, func(p Payment) string { return p.OrderID })
+	e.Charges = by(charges, func(c Charge) string { return strings.TrimPrefix(c.Key, "charge-") })
+	e.Shipments = by(shipments, func(s Shipment) string { return s.OrderID })
+	e.Parcels = by(parcels, func(p Parcel) string { return strings.TrimPrefix(p.Key, "arrange-") })
+	return nil
+}
+
+// feedPrefix and a customer are the name of a feed's stream in Redis.
+const feedPrefix = "notifications:"
+
+func (r *reader) told(ctx context.Context, e *Evidence) error {
+	type row struct {
+		customer string
+		n        int64
+	}
+	scan := func(s database.Scanner) (v row, err error) { return v, s.Scan(&v.customer, &v.n) }
+	last, err := evidence.Rows(ctx, r.dbs["notification"], `SELECT customer_id, last_number FROM customers`, scan)
+	if err != nil {
+		return err
+	}
+	counted, err := evidence.Rows(ctx, r.dbs["notification"], `SELECT customer_id, COUNT(*) FROM notifications GROUP BY customer_id`, scan)
+	if err != nil {
+		return err
+	}
+	e.Last, e.NotificationRows, e.Feeds = map[string]int64{}, map[string]int{}, map[string][]Entry{}
+	e.Notifications = map[string][]notificationapi.Notification{}
+	for _, v := range last {
+		e.Last[v.customer] = v.n
+	}
+	for _, v := range counted {
+		e.NotificationRows[v.customer] = int(v.n)
+	}
+	streams := r.redis.Scan(ctx, 0, feedPrefix+"*", 1000).Iterator()
+	for streams.Next(ctx) {
+		entries, err := r.redis.XRange(ctx, streams.Val(), "-", "+").Result()
+		if err != nil {
+			return fmt.Errorf("redis: %s: %w", streams.Val(), err)
+		}
+		customer := strings.TrimPrefix(streams.Val(), feedPrefix)
+		e.Feeds[customer] = nil // Scan may name a stream twice
+		for _, m := range entries {
+			id, _ := m.Values["id"].(string)
+			data, _ := m.Values["data"].(string)
+			e.Feeds[customer] = append(e.Feeds[customer], Entry{Position: m.ID, ID: id, Data: data})
+		}
+	}
+	if err := streams.Err(); err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	customers := map[string]bool{}
+	for _, o := range e.Orders {
+		customers[o.CustomerID] = true
+	}
+	for _, v := range counted {
+		customers[v.customer] = true
+	}
+	for customer := range customers {
+		if e.Notifications[customer], err = r.System.AllNotifications(ctx, customer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) analytics(ctx context.Context, e *Evidence) error {
+	seen, err := evidence.Rows(ctx, r.dbs["analytics"], `SELECT id, customer_id, state, version, total, currency FROM orders`, func(row database.Scanner) (s Seen, err error) {
+		return s, row.Scan(&s.OrderID, &s.Customer, &s.State, &s.Version, &s.Total.Amount, &s.Total.Currency)
+	})
+	if err != nil {
+		return err
+	}
+	e.Seen, e.Customers = by(seen, func(s Seen) string { return s.OrderID }), map[string]Sums{}
+	_, err = evidence.Rows(ctx, r.dbs["analytics"], `SELECT customer_id, currency, orders, confirmed, cancelled, spent FROM customers`, func(row database.Scanner) (s Sums, err error) {
+		var customer, currency string
+		err = row.Scan(&customer, &currency, &s.Orders, &s.Confirmed, &s.Cancelled, &s.Spent)
+		e.Customers[customer+" in "+currency] = s
+		return s, err
+	})
+	return err
+}
+
+func by[V any](all []V, key func(V) string) map[string]V {
+	m := make(map[string]V, len(all))
+	for _, v := range all {
+		m[key(v)] = v
+	}
+	return m
+}
+
+// sorted yields a map in the order of its keys, for findings that can be compared.
+func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
+	return func(yield func(string, V) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
+		}
+	}
+}
