@@ -7,8 +7,10 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -24,6 +26,8 @@ type Bug struct {
 	// Name is the bug's, Breaks what no longer holds with it.
 	Name   string `yaml:"bug"`
 	Breaks string
+	// In are the services that have it.
+	In []string
 	// Changes make it.
 	Changes []overlay.Change
 }
@@ -38,15 +42,20 @@ func All() (bugs []Bug, err error) {
 	return bugs, err
 }
 
-// Build builds the services of the working tree at root with the bug into dir, where it also leaves the changed files.
-func (b Bug) Build(ctx context.Context, root, dir string) error {
+// Build builds the services that have the bug, from the working tree at root into dir, where it leaves the changed files too. The
+// other services are those of bin, which `make build-faults` builds.
+func (b Bug) Build(ctx context.Context, root, bin, dir string) error {
 	laid, err := overlay.Write(root, dir, b.Changes...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.Name, err)
 	}
-	args := []string{"build", "-overlay", laid, "-o", dir + string(filepath.Separator)}
+	args := []string{"build", "-tags", "failpoints", "-overlay", laid, "-o", dir + string(filepath.Separator)}
 	for _, service := range client.Services() {
-		args = append(args, fmt.Sprintf("./services/%[1]s/cmd/%[1]s", service))
+		if slices.Contains(b.In, service) {
+			args = append(args, fmt.Sprintf("./services/%[1]s/cmd/%[1]s", service))
+		} else if err := os.Symlink(filepath.Join(bin, service), filepath.Join(dir, service)); err != nil {
+			return fmt.Errorf("%s: %w", b.Name, err)
+		}
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
