@@ -129,17 +129,20 @@ func (s Saga) Unended() (wrong []string) {
 	say := func(format string, args ...any) {
 		wrong = append(wrong, fmt.Sprintf("saga %s ", s.ID)+fmt.Sprintf(format, args...))
 	}
-	if !s.Status.Terminal() {
-		say("is %s %s", s.Status, s.Trouble)
+	switch {
+	case s.Trouble != "":
+		say("is %s: %s", s.Status, s.Trouble)
+	case !s.Status.Terminal():
+		say("is %s", s.Status)
 	}
 	if s.Column != s.Status {
 		say("is %s, its column says %s", s.Status, s.Column)
 	}
-	if step, waits := s.Active(); waits || s.Step != "" {
-		say("waits for %s%s", step.Name, s.Step)
+	if step, _ := s.Active(); cmp.Or(step.Name, s.Step) != "" {
+		say("waits for %s", cmp.Or(step.Name, s.Step))
 	}
-	if !s.Deadline.IsZero() || !s.NextDeadline().IsZero() {
-		say("has a deadline left: %s", cmp.Or(s.Deadline, s.NextDeadline()))
+	if deadline := cmp.Or(s.Deadline, s.NextDeadline()); !deadline.IsZero() {
+		say("has a deadline left: %s", deadline)
 	}
 	ends := 0
 	for i, e := range s.Journal {
@@ -147,7 +150,8 @@ func (s Saga) Unended() (wrong []string) {
 			say("has %q as entry %d of its journal", e, i+1)
 		}
 		if e.Kind == saga.EntryFinished {
-			if ends++; e.Status != s.Status {
+			ends++
+			if e.Status != s.Status {
 				say("is %s, its journal says %q", s.Status, e)
 			}
 		}

@@ -62,8 +62,8 @@ func (o Options) foreign(r evidence.Record) bool { return o.Foreign != nil && o.
 // pause is how long Settle lets the system work between two looks.
 const pause = 200 * time.Millisecond
 
-// Settle gathers the evidence and judges it until everything holds or ctx ends, for listeners follow by a moment. Placed are
-// all that were ever sent. The error is about reading; what was found is in the audit.
+// Settle audits until everything holds or ctx ends, for listeners follow by a moment. Placed are all POSTs that were ever
+// sent. The error is about reading; what was found is in the audit.
 func Settle(ctx context.Context, s Sources, placed []Placed, o Options) (audit books.Audit, err error) {
 	r, err := open(ctx, s)
 	if err != nil {
@@ -88,6 +88,20 @@ func Settle(ctx context.Context, s Sources, placed []Placed, o Options) (audit b
 		case <-time.After(pause):
 		}
 	}
+}
+
+// Check audits once.
+func Check(ctx context.Context, s Sources, placed []Placed, o Options) (audit books.Audit, err error) {
+	r, err := open(ctx, s)
+	if err != nil {
+		return books.Audit{}, fmt.Errorf("audit: %w", err)
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	e, err := r.gather(ctx, placed, o)
+	if err != nil {
+		return books.Audit{}, fmt.Errorf("audit: %w", err)
+	}
+	return Judge(e, o), nil
 }
 
 // reader has what evidence is read through.

@@ -46,15 +46,15 @@ func Judge(e Evidence, o Options) books.Audit {
 type court struct {
 	Evidence
 	options Options
-	// messages that are the system's own: the first copies, by id; by key and topic; and the answers to each command.
-	byID      map[string]evidence.Record
+	// byID are the messages by id, effects by their cause's id, and places where each stands, by its id.
+	byID    map[string]evidence.Record
+	effects map[string][]evidence.Record
+	places  map[string][]string
+	// sequences are the system's own messages, by key and topic.
 	sequences map[string]map[string][]evidence.Record
-	effects   map[string][]evidence.Record // by the cause's id
-	// letters are the dead letters of a group by place; open are those that were neither redriven nor had to be.
+	// letters are the places of what each group ever gave up, open of what it has not been given back.
 	letters map[string]map[string]bool
 	open    map[string]map[string]bool
-	// places of each message, by id.
-	places map[string][]string
 }
 
 func newCourt(e Evidence, o Options) *court {
@@ -87,9 +87,12 @@ func newCourt(e Evidence, o Options) *court {
 	return c
 }
 
-// is tells whether a message stands at a place of a set.
-func (c *court) is(set map[string]bool, id string) bool {
-	return slices.ContainsFunc(c.places[id], func(place string) bool { return set[place] })
+// gaveUp tells whether a service ever gave up a message, and whether it has not been given it back.
+func (c *court) gaveUp(service, id string) (ever, open bool) {
+	for _, place := range c.places[id] {
+		ever, open = ever || c.letters[service][place], open || c.open[service][place]
+	}
+	return ever, open
 }
 
 // list collects sentences.
@@ -100,12 +103,15 @@ func (l *list) add(format string, args ...any) { *l = append(*l, fmt.Sprintf(for
 // quiet: nothing is on its way, and nothing came while the evidence was gathered.
 func (c *court) quiet() (string, []string) {
 	wrong := append(evidence.Behind(c.Lag), c.Log.Grown(c.Lag)...)
+	unsent, parked := 0, 0
 	for _, service := range client.Services() {
-		for _, w := range c.Tables[service].Waiting() {
+		t := c.Tables[service]
+		unsent, parked = unsent+len(t.Outbox), parked+len(t.Parked)
+		for _, w := range t.Waiting() {
 			wrong = append(wrong, service+": "+w)
 		}
 	}
-	return fmt.Sprintf("%d groups are at the end of their topics, outboxes are empty, nothing is parked", len(c.Lag)), wrong
+	return fmt.Sprintf("%d groups; %d messages unsent, %d parked", len(c.Lag), unsent, parked), wrong
 }
 
 // handled: each service's inbox has the messages of its topics, and no others.
@@ -158,8 +164,3 @@ func (c *court) messages() (string, []string) {
 // mayBegin tells whether a message may be the first of what something outside led to: a request or a deadline. Participants
 // are led by commands alone. What led to it is judged with its order's story.
 func mayBegin(r evidence.Record) bool { return r.Event.Source == sourceOrder }
-
-// letterOf tells whether a service's group gave up a message, and whether it lies there still.
-func (c *court) letterOf(service, id string) (ever, open bool) {
-	return c.is(c.letters[service], id), c.is(c.open[service], id)
-}

@@ -8,19 +8,24 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
+	"github.com/orderflow/orderflow/pkg/database"
 	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
 	"github.com/orderflow/orderflow/tests/faults/audit"
 	"github.com/orderflow/orderflow/tools/books"
 	"github.com/orderflow/orderflow/tools/client"
 	"github.com/orderflow/orderflow/tools/stack"
+	"github.com/orderflow/orderflow/tools/topics"
 )
 
 const (
@@ -41,7 +46,7 @@ var kinds = []kind{
 }
 
 // start starts an embedded stack, and returns it as the audit wants it.
-func start(t *testing.T) (*stack.Stack, audit.Sources) {
+func start(t *testing.T) audit.Sources {
 	t.Helper()
 	s, err := stack.Start(t.Context(), stack.Options{Bin: filepath.Join(root, "bin"), Dir: t.TempDir(), Env: map[string][]string{
 		"":         {"LOG_LEVEL=warn", "CONSUMER_BACKOFF_INITIAL=10ms", "CONSUMER_BACKOFF_MAX=50ms"},
@@ -59,7 +64,7 @@ func start(t *testing.T) (*stack.Stack, audit.Sources) {
 	system, err := client.New(addresses)
 	require.NoError(t, err)
 	t.Cleanup(system.Close)
-	return s, audit.Sources{System: system, Brokers: s.Brokers(), RedisURL: s.RedisURL(), Databases: databases}
+	return audit.Sources{System: system, Brokers: s.Brokers(), RedisURL: s.RedisURL(), Databases: databases}
 }
 
 // load places orders of every kind, some of them twice under one key, and cancels those that are to be.
@@ -113,19 +118,95 @@ func or(value, usual string) string {
 	return value
 }
 
-// A system that nothing was done to passes.
-func TestSoundSystem(t *testing.T) {
+// A system that nothing was done to passes. What is then done to its databases, its Redis and its topics is named.
+func TestSystem(t *testing.T) {
 	t.Parallel()
-	_, sources := start(t)
+	sources := start(t)
 	placed := load(t, sources.System)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	found, err := audit.Settle(ctx, sources, placed, audit.Options{Books: books.Options{Expected: silent}})
+	options := audit.Options{Books: books.Options{Expected: silent}}
+	found, err := audit.Settle(ctx, sources, placed, options)
 	require.NoError(t, err)
 	for _, f := range found.Findings {
 		t.Logf("%s: %s", f.Name, f.Says)
 	}
 	require.NoError(t, found.Err())
+
+	exec := func(service, statement string, args ...any) {
+		db, err := database.Open(ctx, sources.Databases[service])
+		require.NoError(t, err)
+		_, err = db.ExecContext(ctx, statement, args...)
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+	// names waits until one finding is wrong, in sentences that have these words, and no other is.
+	names := func(finding string, says ...string) {
+		t.Helper()
+		require.NoError(t, client.Eventually(ctx, func(ctx context.Context) error {
+			found, err := audit.Check(ctx, sources, placed, options)
+			if err != nil {
+				return err
+			}
+			for _, f := range found.Findings {
+				if f.Name != finding && !f.OK {
+					return found.Err()
+				}
+				if f.Name == finding && !slices.EqualFunc(f.Wrong, says, strings.Contains) {
+					return fmt.Errorf("%s: %q, must say %q", f.Name, f.Wrong, says)
+				}
+			}
+			return nil
+		}))
+	}
+	confirmed, err := sources.System.AllOrders(ctx, "customer-0")
+	require.NoError(t, err)
+	confirmed = slices.DeleteFunc(confirmed, func(o orderapi.Order) bool { return o.State != orderapi.OrderStateConfirmed })
+	slices.SortFunc(confirmed, func(a, b orderapi.Order) int { return strings.Compare(a.OrderID, b.OrderID) })
+	require.Greater(t, len(confirmed), 1)
+	one, other := confirmed[0], confirmed[1]
+
+	const charge = `UPDATE sandbox_charges SET amount = amount + $1 WHERE key = $2`
+	exec("payment", charge, 100, "charge-"+one.OrderID)
+	exec("payment", charge, -100, "charge-"+other.OrderID)
+	names(audit.FindingParticipants, "order "+one.OrderID+" is confirmed: what the provider charged is", "order "+other.OrderID+" is confirmed: what the provider charged is")
+	exec("payment", charge, -100, "charge-"+one.OrderID)
+	exec("payment", charge, 100, "charge-"+other.OrderID)
+
+	exec("order", `UPDATE sagas SET next_deadline = created_at WHERE id = $1`, one.OrderID)
+	names(audit.FindingSagas, "saga "+one.OrderID+" has a deadline left: ")
+	exec("order", `UPDATE sagas SET next_deadline = NULL WHERE id = $1`, one.OrderID)
+
+	exec("order", `INSERT INTO inbox (consumer, message_id, handled_at) VALUES ('order', 'planted', $1)`, time.Now().UTC())
+	names(audit.FindingHandled, "order has marked message planted, which stands in none of its topics")
+	exec("order", `DELETE FROM inbox WHERE message_id = 'planted'`)
+
+	exec("analytics", `UPDATE orders SET version = 9 WHERE id = $1`, one.OrderID)
+	names(audit.FindingAnalytics, "order "+one.OrderID+" is ")
+	exec("analytics", `UPDATE orders SET version = 2 WHERE id = $1`, one.OrderID)
+
+	at, err := redis.ParseURL(sources.RedisURL)
+	require.NoError(t, err)
+	rdb := redis.NewClient(at)
+	defer func() { require.NoError(t, rdb.Close()) }()
+	require.NoError(t, rdb.XDel(ctx, "notifications:customer-0", "2-0").Err())
+	names(audit.FindingTold, "the feed of customer-0 has a gap between 1 and 3", "the feed of customer-0 has ")
+	options.RedisLost = true
+	names(audit.FindingTold)
+
+	kafka, err := topics.Open(sources.Brokers)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, kafka.Close()) }()
+	story, err := kafka.Story(ctx, one.OrderID)
+	require.NoError(t, err)
+	again := story[len(story)-1].Record
+	_, err = kafka.Send(again)
+	require.NoError(t, err)
+	names(audit.FindingMessages) // a message may come again
+	again.Value = append(again.Value, ' ')
+	_, err = kafka.Send(again)
+	require.NoError(t, err)
+	names(audit.FindingMessages, "too, with another value: ")
 }
 
 // silent are the letters of participants that could not answer in time; their orders have gone on without.

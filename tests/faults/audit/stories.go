@@ -200,10 +200,8 @@ func (s story) commands(p step) {
 // answered: a command has one answer, unless the participant gave it up.
 func (s story) answered(p step, command evidence.Record) {
 	answers := s.effects[command.Event.ID]
-	if _, open := s.letterOf(p.participant, command.Event.ID); len(answers) == 0 && open {
-		return
-	}
-	if len(answers) != 1 {
+	_, open := s.gaveUp(p.participant, command.Event.ID)
+	if len(answers) != 1 && !(len(answers) == 0 && open) {
 		s.say("%s has %d answers, must be 1%s", command, len(answers), ids(answers))
 	}
 }
@@ -229,7 +227,7 @@ func (s story) answers() {
 					continue
 				}
 				at, own := place[command.Event.ID]
-				if ever, _ := s.letterOf(p.participant, command.Event.ID); ever || !own {
+				if ever, _ := s.gaveUp(p.participant, command.Event.ID); ever || !own {
 					continue
 				}
 				if at < last {
@@ -265,52 +263,84 @@ func (s story) journal() {
 	}
 }
 
-// causes: what began outside is a request of the customer's or an operator's, or a deadline, as often as the saga says.
+// Causes that stand in no topic.
+const (
+	causeRequest  = "a request"
+	causeDeadline = "the deadline of "
+)
+
+// led are the causes that the saga allows a message of the order service to have, by its type.
+var led = func() map[string][]string {
+	allowed := map[string][]string{
+		events.TypeOrderCreated:   {causeRequest},
+		events.TypeOrderConfirmed: {plan[len(plan)-1].answers[saga.Done]},
+		// An operator may have the last undo skipped.
+		events.TypeOrderCancelled: {plan[0].answers[saga.Failed], plan[0].answers[saga.Undone], causeRequest},
+	}
+	for k, p := range plan {
+		// Both are sent again at an operator's word, and an undo by its deadline; a cancel gives up the step in flight.
+		allowed[p.do], allowed[p.undo] = []string{causeRequest}, []string{causeRequest, causeDeadline + p.name}
+		if k > 0 {
+			allowed[p.do] = append(allowed[p.do], plan[k-1].answers[saga.Done])
+		}
+		if k+1 < len(plan) {
+			allowed[p.undo] = append(allowed[p.undo], plan[k+1].answers[saga.Failed], plan[k+1].answers[saga.Undone])
+		}
+	}
+	return allowed
+}()
+
+// causes: each message of the order service was led to by what the saga allows, and by requests and deadlines as often as
+// the saga says.
 func (s story) causes() {
-	deadlines, requests := map[string]map[string]bool{}, map[string]bool{}
+	outer := map[string]map[string]bool{} // by kind
 	var placed string
 	for _, r := range s.topics[events.TopicOrderCreated] {
 		placed = r.Event.CausationID
 	}
-	for _, all := range s.topics {
+	for _, all := range sorted(s.topics) {
 		for _, r := range all {
 			cause := r.Event.CausationID
-			if _, inside := s.byID[cause]; inside || cause == placed || cause == "" {
-				continue
+			if cause == "" {
+				continue // evidence.Log.Causes says so
 			}
-			if rest, is := strings.CutPrefix(cause, "deadline:"); is {
+			kind := causeRequest
+			if of, inside := s.byID[cause]; inside {
+				kind = of.Event.Type
+			} else if rest, is := strings.CutPrefix(cause, "deadline:"); is {
 				step, _, _ := strings.Cut(rest, ":")
-				if deadlines[step] == nil {
-					deadlines[step] = map[string]bool{}
-				}
-				deadlines[step][cause] = true
-				continue
+				kind = causeDeadline + step
 			}
-			requests[cause] = true
+			if allowed, is := led[r.Event.Type]; is && !slices.Contains(allowed, kind) {
+				s.say("%s was led to by %s (%s), must be by %s", r, kind, cause, strings.Join(allowed, " or "))
+			}
+			if _, inside := s.byID[cause]; !inside && cause != placed {
+				if outer[kind] == nil {
+					outer[kind] = map[string]bool{}
+				}
+				outer[kind][cause] = true
+			}
 		}
 	}
 	if sent := s.requestIDs(); placed != "" && len(sent) > 0 && !slices.Contains(sent, placed) {
-		s.say("the cause of its creation is %s, must be the request's id, %s", placed, strings.Join(sent, " or "))
+		s.say("its creation was led to by %s, must be by the request, %s", placed, strings.Join(sent, " or "))
 	}
 	if s.saga.JournalDropped > 0 {
 		return
 	}
-	passed, asked := map[string]int{}, 0
+	known := map[string]int{}
 	for _, e := range s.saga.Journal {
 		switch e.Kind {
 		case saga.EntryDeadlinePassed:
-			passed[e.Step]++
+			known[causeDeadline+e.Step]++
 		case saga.EntryCancelRequested, saga.EntryOperator:
-			asked++
+			known[causeRequest]++
 		}
 	}
-	for step, causes := range sorted(deadlines) {
-		if len(causes) > passed[step] {
-			s.say("%d deadlines of step %s passed by its saga, and are causes: %s", passed[step], step, names(causes))
+	for kind, causes := range sorted(outer) {
+		if len(causes) > known[kind] {
+			s.say("its messages were led to by %s %d times (%s), its saga says %d", kind, len(causes), names(causes), known[kind])
 		}
-	}
-	if len(requests) > asked {
-		s.say("%d requests came by its saga, and are causes: %s", asked, names(requests))
 	}
 }
 
