@@ -87,8 +87,8 @@ build-faults:
 	@go build -tags failpoints -o bin/faults/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s))
 
 # On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
-SUITES_embedded := unit e2e
-SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native
+SUITES_embedded := unit e2e faults
+SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native faults-native
 SUITES_compose := e2e-compose
 SUITES := $(or $(SUITES_$(STACK)),$(error STACK is "$(STACK)", must be embedded, native or compose))
 
@@ -100,7 +100,7 @@ test: $(SUITES:%=test-%) ## every test: of the modules, with the race detector, 
 test-unit: bin/gotestsum bin/contracts ## the modules' own tests
 	@mkdir -p .build
 	@bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout 15m \
-		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) ./tests/faults/inject 2>&1 | tee .build/test-unit.txt
+		$(foreach m,api pkg $(SERVICES:%=services/%) tools,./$(m)/...) 2>&1 | tee .build/test-unit.txt
 	@go test -timeout 2m -tags failpoints ./pkg/failpoint
 	@cd tools/build && GOWORK=off go test ./...
 
@@ -138,6 +138,18 @@ test-bench-native: bin/gotestsum build
 test-rolling-native: bin/gotestsum build
 	@mkdir -p .build
 	@bin/gotestsum --format standard-verbose -- -count=1 -timeout 5m -tags native ./tools/internal/rolling 2>&1 | tee .build/test-rolling-native.txt
+
+# Each seed starts a stack of its own, breaks it while customers order, and has the books checked.
+.PHONY: test-faults test-faults-native
+test-faults test-faults-native: bin/gotestsum build
+	@mkdir -p .build
+	@STACK=$(if $(filter test-faults,$@),embedded,native) SEEDS=$(if $(filter test-faults,$@),3,1) FROM=1 ORDERS=150 \
+		bin/gotestsum --format standard-verbose -- -count=1 -timeout 10m -tags faults -run '^TestSeeds$$' ./tests/faults 2>&1 | tee .build/$@.txt
+
+.PHONY: chaos
+chaos: build ## break a whole system by seeds, and check its books: SEEDS=100 FROM=1 ORDERS=300; VERBOSE=1 tells each fault
+	@SEEDS=$(or $(SEEDS),100) FROM=$(or $(FROM),1) ORDERS=$(or $(ORDERS),300) \
+		go test -v -count=1 -timeout 0 -tags faults -run '^TestSeeds$$' ./tests/faults
 
 .PHONY: mutants
 mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some

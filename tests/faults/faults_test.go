@@ -5,6 +5,7 @@ package faults
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,37 +18,45 @@ import (
 const root = "../.."
 
 // The environment says how long the round is: SEEDS plans from seed FROM on, with ORDERS orders each, on the STACK.
+// VERBOSE=1 has every fault told.
 func TestSeeds(t *testing.T) {
 	seeds, from, orders := number(t, "SEEDS", 3), number(t, "FROM", 1), number(t, "ORDERS", 200)
 	require.GreaterOrEqual(t, orders, 20, "ORDERS")
-	shape := Shape{Orders: orders, Native: os.Getenv("STACK") == "native"}
-	say := func(string, ...any) {}
+	servers := cmp.Or(os.Getenv("STACK"), "embedded")
+	require.Contains(t, []string{"embedded", "native"}, servers, "STACK")
+	var say func(format string, args ...any)
 	if os.Getenv("VERBOSE") != "" {
-		say = func(format string, args ...any) { fmt.Printf("  "+format+"\n", args...) }
+		say = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 	}
-	total := map[Kind]int{}
+	var all Result
 	for seed := uint64(from); seed < uint64(from+seeds); seed++ {
-		p := Draw(seed, shape)
-		dir, err := os.MkdirTemp("", fmt.Sprintf("faults-%d-", seed))
-		require.NoError(t, err)
-		say("%s", p)
+		p := Draw(seed, Shape{Orders: orders, Native: servers == "native"})
+		dir := folder(t, p)
 		r, err := Run(context.Background(), p, Config{
-			Bin: filepath.Join(root, "bin"), Dir: dir, Libs: filepath.Join(os.Getenv("NATIVE_DIR"), "libs"), Say: say,
+			Bin: filepath.Join(root, "bin", "faults"), Dir: dir, Libs: filepath.Join(os.Getenv("NATIVE_DIR"), "libs"), Say: say,
 		})
 		fmt.Println(r)
-		if err == nil && len(r.Wrong) == 0 {
-			require.NoError(t, os.RemoveAll(dir))
-		} else {
-			t.Errorf("%s\n%v\n%v\nlogs: %s\nagain: make chaos SEEDS=1 FROM=%d ORDERS=%d STACK=%s",
-				p, err, r.Wrong, filepath.Join(dir, "logs"), seed, orders, cmp.Or(os.Getenv("STACK"), "embedded"))
+		all.Add(r)
+		if err != nil || len(r.Wrong) > 0 {
+			t.Errorf("%s\n\n%s\n\nagain: make chaos STACK=%s FROM=%d SEEDS=1 ORDERS=%d VERBOSE=1\nlogs:  %s",
+				p, errors.Join(err, r.Err()), servers, seed, orders, filepath.Join(dir, "logs"))
+			continue
 		}
-		for k, n := range r.Faults {
-			total[k] += n
-		}
+		require.NoError(t, os.RemoveAll(dir))
 	}
-	fmt.Println("in all:", Counts(total))
+	fmt.Println(all.Total(seeds))
 }
 
+// folder is one that PostgreSQL, which is not run as root, can enter.
+func folder(t *testing.T, p Plan) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", fmt.Sprintf("faults-%d-", p.Seed))
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// number reads a variable that is 1 or more.
 func number(t *testing.T, name string, usual int) int {
 	t.Helper()
 	text := os.Getenv(name)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
+	"github.com/orderflow/orderflow/tests/faults/audit"
 	"github.com/orderflow/orderflow/tools/client"
 )
 
@@ -78,11 +79,10 @@ type order struct {
 	key     string
 	request orderapi.CreateOrderRequest
 
-	// id and status are the last answer's; status 0 is none.
-	id     string
-	status int
-	// retries is how often it was sent again.
-	retries int
+	// id is what was answered.
+	id string
+	// posts are all that were sent of it.
+	posts []audit.Placed
 }
 
 // draw makes the orders of a plan.
@@ -91,6 +91,9 @@ func draw(p Plan) []*order {
 	all := make([]*order, p.Orders)
 	for i := range all {
 		s := pick(r)
+		if p.Provider && s.token == "tok_timeout" {
+			s.ends = confirmed // it is the sandbox that is silent
+		}
 		or := func(value, usual string) string {
 			if value == "" {
 				return usual
@@ -149,6 +152,14 @@ func newLoad(p Plan, shops []*client.System, wrong func(string, ...any)) *load {
 // placed is closed when n orders are, or all.
 func (l *load) placed(n int) <-chan struct{} { return l.marks[min(n, len(l.orders))] }
 
+// posts are all that were sent.
+func (l *load) posts() (all []audit.Placed) {
+	for _, o := range l.orders {
+		all = append(all, o.posts...)
+	}
+	return all
+}
+
 // soFar is how many are.
 func (l *load) soFar() int {
 	l.mu.Lock()
@@ -189,7 +200,7 @@ func (l *load) place(ctx context.Context, o *order) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if o.impatient {
-		o.id, o.status, _ = l.ask(ctx, o)
+		_ = l.ask(ctx, o)
 		return
 	}
 	var twin sync.WaitGroup
@@ -199,8 +210,8 @@ func (l *load) place(ctx context.Context, o *order) {
 	}
 	l.insist(ctx, o)
 	twin.Wait()
-	if o.retries += other.retries; o.twice && other.id != o.id {
-		l.wrong("one key, two orders: %s got %s and %s", o.key, o.id, other.id)
+	if o.twice {
+		o.posts = append(o.posts, other.posts...)
 	}
 	if o.cancel && o.id != "" {
 		l.cancel(ctx, o)
@@ -209,25 +220,26 @@ func (l *load) place(ctx context.Context, o *order) {
 
 // insist asks until there is an answer, always under the same key.
 func (l *load) insist(ctx context.Context, o *order) {
-	err := l.again(ctx, o, func() (err error) {
-		o.id, o.status, err = l.ask(ctx, o)
-		return err
-	})
-	if err != nil {
+	if err := l.again(ctx, func() error { return l.ask(ctx, o) }); err != nil {
 		l.wrong("order %s was not taken: %s", o.key, err)
 	}
 }
 
-func (l *load) ask(ctx context.Context, o *order) (id string, status int, err error) {
+// ask sends an order once.
+func (l *load) ask(ctx context.Context, o *order) error {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	placed, err := l.shop().Place(ctx, o.key, o.request)
-	return placed.OrderID, statusOf(err), err
+	o.posts = append(o.posts, audit.Placed{Key: o.key, Customer: o.request.CustomerID, OrderID: placed.OrderID, Status: statusOf(err)})
+	if err == nil {
+		o.id = placed.OrderID
+	}
+	return err
 }
 
 // cancel has the customer call the order off, which may be too late.
 func (l *load) cancel(ctx context.Context, o *order) {
-	err := l.again(ctx, o, func() error {
+	err := l.again(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, attempt)
 		defer cancel()
 		_, err := l.shop().Cancel(ctx, o.id)
@@ -242,7 +254,7 @@ func (l *load) cancel(ctx context.Context, o *order) {
 }
 
 // again asks until there is an answer that is not "later".
-func (l *load) again(ctx context.Context, o *order, ask func() error) error {
+func (l *load) again(ctx context.Context, ask func() error) error {
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
 		err := ask()
 		if !slices.Contains([]int{0, http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable}, statusOf(err)) {
@@ -252,7 +264,6 @@ func (l *load) again(ctx context.Context, o *order, ask func() error) error {
 		case <-ctx.Done():
 			return err
 		case <-time.After(wait/2 + rand.N(wait/2)):
-			o.retries++
 		}
 	}
 }

@@ -2,21 +2,26 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
+	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
 	"github.com/orderflow/orderflow/tools/client"
 )
 
 const (
+	// endTimeout is how long orders may take to end once all is mended.
+	endTimeout = 45 * time.Second
 	// round is how often the operator looks, and redrives how often one letter is handed back.
-	round, redrives = 300 * time.Millisecond, 20
+	round, redrives = 300 * time.Millisecond, 5
 )
 
-// operate hands dead letters back until ctx ends, as an operator does once the cause is mended. A letter that nothing in
-// the plan explains is handed back too, and named.
+// operate hands dead letters back until ctx ends, as an operator does once the cause is mended: not while an order waits
+// for somebody who stays silent. A letter that nothing in the plan explains is handed back too, and named.
 func (r *run) operate(ctx context.Context) {
+	r.ended(ctx)
 	may := map[string][]string{} // services by order
 	for _, o := range r.load.orders {
 		may[o.id] = o.letters
@@ -39,7 +44,7 @@ func (r *run) operate(ctx context.Context) {
 				if l.State == letters.StateRedriving {
 					continue
 				}
-				r.settle(ctx, service, l, slices.Contains(may[key(l)], service), tries)
+				r.settle(ctx, service, l, r.plan.explains(service) || slices.Contains(may[key(l)], service), tries)
 			}
 		}
 	}
@@ -65,4 +70,17 @@ func key(l letters.Letter) string {
 		return ""
 	}
 	return *l.Key
+}
+
+// ended waits until every order has, as long as that may take. The audit names those that do not.
+func (r *run) ended(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	_ = client.Eventually(ctx, func(ctx context.Context) error {
+		all, err := r.system.AllOrders(ctx, "")
+		if err == nil && slices.ContainsFunc(all, func(o orderapi.Order) bool { return !client.Final(o) }) {
+			err = errors.New("some have not ended")
+		}
+		return err
+	})
 }

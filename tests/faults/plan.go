@@ -8,13 +8,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/orderflow/orderflow/api/events"
+	"github.com/orderflow/orderflow/pkg/failpoint"
+	"github.com/orderflow/orderflow/tests/faults/inject"
 	"github.com/orderflow/orderflow/tools/client"
 )
 
 // Kind is a way to break a system.
 type Kind string
 
-// The kinds of faults; each stands in the table of docs/FAULTS.md.
+// The kinds of faults; docs/FAULTS.md says what each is.
 const (
 	KillOne      Kind = "kill one"
 	KillTwo      Kind = "kill two"
@@ -22,6 +25,24 @@ const (
 	KillKafka    Kind = "kill kafka"
 	KillPostgres Kind = "kill postgres"
 	KillRedis    Kind = "kill redis"
+	// DieAt, FailAt and HangAt are at points of package failpoint.
+	DieAt  Kind = "die at"
+	FailAt Kind = "fail at"
+	HangAt Kind = "hang at"
+	Clock  Kind = "clock jumps"
+	Disk   Kind = "disk full"
+	// Cut to HalfOpen are of the network between a service and a server.
+	Cut      Kind = "network cut"
+	Refuse   Kind = "network refuses"
+	Slow     Kind = "network slow"
+	Stall    Kind = "network stalls"
+	HalfOpen Kind = "network half open"
+	// Again, Late and Shuffled are of records that stand in a topic and come a second time.
+	Again    Kind = "records again"
+	Late     Kind = "records late"
+	Shuffled Kind = "records shuffled"
+	// Outside is a payment provider behind HTTP that answers badly.
+	Outside Kind = "provider"
 )
 
 // Shape is what a plan must fit.
@@ -38,6 +59,8 @@ type Plan struct {
 	Shape
 	// Replicas is how many of each service there are.
 	Replicas int
+	// Provider has a payment provider behind HTTP in the place of the sandbox.
+	Provider bool
 	// Rate is how many orders a second customers begin to place.
 	Rate int
 	// Steps are the faults, the first first.
@@ -48,38 +71,129 @@ type Plan struct {
 // places orders while the order service is down.
 type Step struct {
 	Kind Kind
-	// On are the processes or connections that it befalls.
-	On         []string
+	// On are the processes that it befalls, or what else only one fault at a time can be on: "payment to kafka".
+	On []string
+	// With is what there is to know beside: a point, a topic, how far a clock jumps.
+	With       string
 	After, For int
 	Most       time.Duration
 }
 
 const (
 	// minSteps and maxSteps bound the faults of a plan.
-	minSteps, maxSteps = 3, 6
+	minSteps, maxSteps = 3, 8
 	// shortest and longest bound Step.Most.
 	shortest, longest = 100 * time.Millisecond, 3 * time.Second
 	// slowest and fastest bound Plan.Rate.
 	slowest, fastest = 40, 160
 )
 
-// kinds are all there are, and how a step of each is drawn.
-var kinds = []struct {
+// kind is how a step of a Kind is drawn.
+type kind struct {
 	kind Kind
-	// native says that it takes native servers.
-	native bool
-	on     func(r *rand.Rand, p Plan) []string
-}{
-	{kind: KillOne, on: func(r *rand.Rand, p Plan) []string { return some(r, p.services(), 1) }},
-	{kind: KillTwo, on: func(r *rand.Rand, p Plan) []string { return some(r, p.services(), 2) }},
-	{kind: KillAll, on: func(_ *rand.Rand, p Plan) []string { return p.services() }},
-	{kind: KillKafka, native: true, on: server("kafka-1")},
-	{kind: KillPostgres, native: true, on: server("postgres")},
-	{kind: KillRedis, native: true, on: server("redis")},
+	// often is how many of a hundred or so steps are of this kind.
+	often int
+	// in tells whether a plan can have it; nil is always.
+	in func(p Plan) bool
+	// draw says on what, and with what.
+	draw func(r *rand.Rand, p Plan) (on []string, with string)
 }
 
-func server(name string) func(*rand.Rand, Plan) []string {
-	return func(*rand.Rand, Plan) []string { return []string{name} }
+// kinds are all there are.
+var kinds = []kind{
+	{KillOne, 10, nil, func(r *rand.Rand, p Plan) ([]string, string) { return some(r, p.processes(), 1), "" }},
+	{KillTwo, 6, nil, func(r *rand.Rand, p Plan) ([]string, string) { return some(r, p.processes(), 2), "" }},
+	{KillAll, 3, nil, func(_ *rand.Rand, p Plan) ([]string, string) { return p.processes(), "" }},
+	{KillKafka, 8, native, on("kafka-1")},
+	{KillPostgres, 8, native, on("postgres")},
+	{KillRedis, 5, native, on("redis")},
+	{DieAt, 20, nil, func(r *rand.Rand, p Plan) ([]string, string) { return at(r, p, passed) }},
+	{FailAt, 10, nil, func(r *rand.Rand, p Plan) ([]string, string) { return at(r, p, failing) }},
+	{HangAt, 6, nil, func(r *rand.Rand, p Plan) ([]string, string) { return at(r, p, passed) }},
+	{Clock, 5, nil, func(r *rand.Rand, p Plan) ([]string, string) {
+		by := time.Duration(1+r.IntN(jump)) * time.Second
+		if r.IntN(2) == 0 {
+			by = -by
+		}
+		return some(r, p.processes(), 1), by.String()
+	}},
+	{Disk, 6, embedded, func(r *rand.Rand, p Plan) ([]string, string) { return some(r, p.processes(), 1), "" }},
+	{Cut, 5, nil, link},
+	{Refuse, 5, nil, link},
+	{Slow, 4, nil, link},
+	{Stall, 4, nil, link},
+	{HalfOpen, 3, nil, link},
+	{Again, 5, nil, records},
+	{Late, 3, nil, records},
+	{Shuffled, 3, nil, records},
+	{Outside, 30, func(p Plan) bool { return p.Provider }, func(r *rand.Rand, _ Plan) ([]string, string) {
+		return []string{"provider"}, string(manners[r.IntN(len(manners))])
+	}},
+}
+
+// jump bounds how far a clock jumps, in seconds: a saga's deadline that was set by it must come while somebody waits.
+const jump = 30
+
+var (
+	// passed says which services come to which points.
+	passed = []place{
+		{failpoint.ConsumerBeforeCommit, client.Services()},
+		{failpoint.ConsumerAfterCommit, client.Services()},
+		{failpoint.OffsetBeforeCommit, client.Services()},
+		{failpoint.CallAnswered, []string{"payment", "shipping"}},
+		{failpoint.LetterSent, []string{"payment", "shipping"}},
+		{failpoint.RelayBeforeSend, senders},
+		{failpoint.RelayAfterSend, senders},
+		{failpoint.FeedAppended, []string{"notification"}},
+		{failpoint.RequestBeforeCommit, []string{"order"}},
+		{failpoint.RequestAfterCommit, []string{"order"}},
+		{failpoint.TimerBeforeCommit, []string{"order"}},
+	}
+	// failing are the points that have an error to return.
+	failing = slices.DeleteFunc(slices.Clone(passed), func(p place) bool { return p.point == failpoint.OffsetBeforeCommit })
+	senders = []string{"order", "inventory", "payment", "shipping"}
+	// manners leave books that can agree: a provider that charges and denies it, or the other way round, leaves none.
+	manners = []inject.Manner{inject.Fails, inject.FailsAfter, inject.Hangs, inject.HangsAfter, inject.Tears, inject.Twice}
+)
+
+// place is a point and the services that come to it.
+type place struct {
+	point failpoint.Point
+	by    []string
+}
+
+func native(p Plan) bool   { return p.Native }
+func embedded(p Plan) bool { return !p.Native }
+
+func on(name string) func(*rand.Rand, Plan) ([]string, string) {
+	return func(*rand.Rand, Plan) ([]string, string) { return []string{name}, "" }
+}
+
+func at(r *rand.Rand, p Plan, places []place) (on []string, with string) {
+	at := places[r.IntN(len(places))]
+	return []string{replica(at.by[r.IntN(len(at.by))], 1+r.IntN(p.Replicas))}, string(at.point)
+}
+
+// link draws a network's: a service and a server that it speaks to.
+func link(r *rand.Rand, p Plan) (on []string, with string) {
+	service := client.Services()[r.IntN(len(client.Services()))]
+	servers := []string{"kafka"}
+	if p.Native {
+		servers = append(servers, "postgres")
+	}
+	if service == "notification" {
+		servers = append(servers, "redis")
+	}
+	return []string{linkName(service, servers[r.IntN(len(servers))])}, ""
+}
+
+// linkName is what a step calls the connections of a service to a server.
+func linkName(service, server string) string { return service + " to " + server }
+
+func records(r *rand.Rand, _ Plan) (on []string, with string) {
+	topics := slices.DeleteFunc(events.Topics(), func(t events.Topic) bool { return t.Kind != events.KindEvent && t.Kind != events.KindCommand })
+	topic := topics[r.IntN(len(topics))].Name
+	return []string{"topic " + topic}, topic
 }
 
 // some draws n of names.
@@ -98,13 +212,18 @@ func Draw(seed uint64, s Shape) Plan {
 	if r.IntN(4) == 0 {
 		p.Replicas = 2
 	}
-	for range minSteps + r.IntN(maxSteps-minSteps+1) {
-		k := kinds[r.IntN(len(kinds))]
-		for k.native && !s.Native {
-			k = kinds[r.IntN(len(kinds))]
+	p.Provider = r.IntN(4) == 0
+	var bag []kind
+	for _, k := range kinds {
+		if k.in == nil || k.in(p) {
+			bag = append(bag, slices.Repeat([]kind{k}, k.often)...)
 		}
+	}
+	for range minSteps + r.IntN(maxSteps-minSteps+1) {
+		k := bag[r.IntN(len(bag))]
+		on, with := k.draw(r, p)
 		p.Steps = append(p.Steps, Step{
-			Kind: k.kind, On: k.on(r, p),
+			Kind: k.kind, On: on, With: with,
 			// None begins before some orders are under way, nor so late that none comes after it.
 			After: s.Orders/20 + r.IntN(s.Orders*3/4), For: 1 + r.IntN(s.Orders/4),
 			Most: shortest + time.Duration(r.Int64N(int64(longest-shortest))).Round(time.Millisecond),
@@ -114,8 +233,8 @@ func Draw(seed uint64, s Shape) Plan {
 	return p
 }
 
-// services are the names of the services' processes.
-func (p Plan) services() (names []string) {
+// processes are the names of the services' processes.
+func (p Plan) processes() (names []string) {
 	for number := 1; number <= p.Replicas; number++ {
 		for _, service := range client.Services() {
 			names = append(names, replica(service, number))
@@ -132,6 +251,10 @@ func replica(service string, number int) string {
 	return service + "-" + strconv.Itoa(number)
 }
 
+// explains tells whether a service may give up messages whatever order they are of: only what speaks to a provider that
+// fails and fails again.
+func (p Plan) explains(service string) bool { return p.Provider && service == "payment" }
+
 // String is the plan for people.
 func (p Plan) String() string {
 	servers := "embedded"
@@ -139,7 +262,7 @@ func (p Plan) String() string {
 		servers = "native"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d orders on the %s stack, %d a second, replicas: %d", p.Seed, p.Orders, servers, p.Rate, p.Replicas)
+	fmt.Fprintf(&b, "seed %d: %d orders on the %s stack, %d a second, replicas: %d, payment provider behind HTTP: %t", p.Seed, p.Orders, servers, p.Rate, p.Replicas, p.Provider)
 	for _, s := range p.Steps {
 		fmt.Fprintf(&b, "\n  after %3d orders: %s", s.After, s)
 	}
@@ -148,5 +271,9 @@ func (p Plan) String() string {
 
 // String is the step for people.
 func (s Step) String() string {
-	return fmt.Sprintf("%s (%s) for %d orders, at most %s", s.Kind, strings.Join(s.On, ", "), s.For, s.Most)
+	on := strings.Join(s.On, ", ")
+	if s.With != "" {
+		on += ": " + s.With
+	}
+	return fmt.Sprintf("%s (%s) for %d orders, at most %s", s.Kind, on, s.For, s.Most)
 }

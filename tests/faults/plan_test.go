@@ -29,21 +29,27 @@ func TestOneSeedOnePlan(t *testing.T) {
 func TestEveryFaultIsInTheFirstSeeds(t *testing.T) {
 	t.Parallel()
 	for _, native := range []bool{false, true} {
-		seen := map[Kind]int{}
-		replicas := map[int]int{}
+		seen, points, replicas := map[Kind]int{}, map[string]int{}, map[int]int{}
 		for seed := range uint64(seeds) {
 			p := Draw(seed, Shape{Orders: 300, Native: native})
 			replicas[p.Replicas]++
 			for _, s := range p.Steps {
 				seen[s.Kind]++
+				points[string(s.Kind)+" "+s.With]++
 			}
 		}
 		for _, k := range kinds {
-			if k.native && !native {
-				require.Zero(t, seen[k.kind], k.kind)
-			} else {
+			if k.in == nil || k.in(Plan{Shape: Shape{Native: native}, Provider: true}) {
 				require.Positive(t, seen[k.kind], k.kind)
+			} else {
+				require.Zero(t, seen[k.kind], k.kind)
 			}
+		}
+		for _, at := range passed {
+			require.Positive(t, points[string(DieAt)+" "+string(at.point)], at.point)
+		}
+		for _, m := range manners {
+			require.Positive(t, points[string(Outside)+" "+string(m)], m)
 		}
 		require.Len(t, replicas, 2)
 	}

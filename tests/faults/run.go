@@ -4,11 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/orderflow/orderflow/tools/books"
+	"github.com/orderflow/orderflow/api/events"
+	"github.com/orderflow/orderflow/tests/faults/audit"
+	"github.com/orderflow/orderflow/tests/faults/inject"
 	"github.com/orderflow/orderflow/tools/client"
 	"github.com/orderflow/orderflow/tools/stack"
 )
@@ -47,11 +53,18 @@ type run struct {
 	stack  *stack.Stack
 	system *client.System
 	load   *load
+	// network to provider are what faults are made with; provider is nil for the sandbox.
+	network   *inject.Network
+	processes *inject.Processes
+	records   *inject.Records
+	provider  *inject.Provider
 	// held are the locks of what faults are on: one at a time on each.
 	held map[string]*sync.Mutex
 
 	mu     sync.Mutex
 	result Result
+	// expected are processes that may go down, and are told of it.
+	expected map[string]chan struct{}
 }
 
 // Run carries out a plan on a stack of its own. What did not hold is in the result; the error is about running it.
@@ -61,27 +74,67 @@ func Run(ctx context.Context, p Plan, cfg Config) (_ Result, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
-	r := &run{plan: p, cfg: cfg, began: time.Now(), held: map[string]*sync.Mutex{}, result: Result{Plan: p, Faults: map[Kind]int{}, Ended: map[string]int{}}}
+	r := &run{plan: p, cfg: cfg, began: time.Now(), held: map[string]*sync.Mutex{}, expected: map[string]chan struct{}{}, result: Result{Plan: p}}
 	for _, s := range p.Steps {
 		for _, name := range s.On {
 			r.held[name] = &sync.Mutex{}
 		}
 	}
-	o := stack.Options{Bin: cfg.Bin, Dir: cfg.Dir, Replicas: p.Replicas, Env: settings}
-	if p.Native {
-		o.Native = &stack.Native{Libs: cfg.Libs, Brokers: 1}
-	}
-	if r.stack, err = stack.Start(ctx, o); err != nil {
-		return r.result, err
-	}
+	r.say("%s", p)
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
-		err = errors.Join(err, r.stack.Stop(ctx))
+		err = errors.Join(err, r.close(ctx))
 	}()
+	if err := r.start(ctx); err != nil {
+		return r.result, err
+	}
 	err = r.perform(ctx)
 	r.result.Took = time.Since(r.began)
 	return r.result, err
+}
+
+// start starts the stack and what breaks it.
+func (r *run) start(ctx context.Context) (err error) {
+	env := map[string][]string{}
+	maps.Copy(env, settings)
+	if r.processes, err = inject.OpenProcesses(filepath.Join(r.cfg.Dir, "failpoints")); err != nil {
+		return err
+	}
+	env[""] = slices.Concat(env[""], r.processes.Env())
+	if r.plan.Provider {
+		if r.provider, err = inject.OpenProvider(); err != nil {
+			return err
+		}
+		env["payment"] = slices.Concat(env["payment"], r.provider.Env()["payment"])
+	}
+	r.network = inject.NewNetwork(client.Services()...)
+	o := stack.Options{Bin: r.cfg.Bin, Dir: r.cfg.Dir, Replicas: r.plan.Replicas, Env: env, Between: r.network.Between}
+	if r.plan.Native {
+		o.Native = &stack.Native{Libs: r.cfg.Libs, Brokers: 1}
+	}
+	if r.stack, err = stack.Start(ctx, o); err != nil {
+		return err
+	}
+	r.records, err = inject.OpenRecords(r.stack.Brokers())
+	return err
+}
+
+func (r *run) close(ctx context.Context) error {
+	var errs []error
+	if r.records != nil {
+		errs = append(errs, r.records.Close())
+	}
+	if r.stack != nil {
+		errs = append(errs, r.stack.Stop(ctx))
+	}
+	if r.network != nil {
+		errs = append(errs, r.network.Close())
+	}
+	if r.provider != nil {
+		errs = append(errs, r.provider.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // perform has everything happen, and then looks.
@@ -135,17 +188,22 @@ func (r *run) carryOut(ctx context.Context, s Step) {
 	began := time.Now()
 	err := f.Begin(ctx)
 	if err == nil {
-		r.count(s.Kind)
 		select {
 		case <-r.load.placed(r.load.soFar() + s.For):
 		case <-time.After(s.Most):
 		case <-ctx.Done():
 		}
 	}
-	if err = errors.Join(err, f.End(ctx)); err != nil {
+	err = errors.Join(err, f.End(ctx))
+	switch {
+	case errors.Is(err, errNotMet):
+		r.count(&r.result.Missed, s.Kind)
+	case err != nil:
 		r.wrong("%s: %s", s, err)
+	default:
+		r.count(&r.result.Faults, s.Kind)
 	}
-	r.say("%s (%v): mended after %.1f s", s.Kind, s.On, time.Since(began).Seconds())
+	r.say("%s (%s) is over after %.1f s", s.Kind, strings.Join(s.On, ", "), time.Since(began).Seconds())
 }
 
 // hold takes what a fault is on for this one alone, in one order for all, and returns what lets it go.
@@ -168,9 +226,30 @@ func (r *run) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case exit := <-r.stack.Exits():
-			r.wrong("%s went down by itself (%s); its log ends:\n%s", exit.Name, exit.State, exit.Log)
+			if gone := r.forget(exit.Name); gone != nil {
+				close(gone)
+			} else {
+				r.wrong("%s went down by itself (%s); its log ends:\n%s", exit.Name, exit.State, exit.Log)
+			}
 		}
 	}
+}
+
+// expect has a process go down, which what is returned tells.
+func (r *run) expect(process string) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expected[process] = make(chan struct{})
+	return r.expected[process]
+}
+
+// forget has it stay up again, and returns what would have told; nil when it was not expected to go down.
+func (r *run) forget(process string) chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	gone := r.expected[process]
+	delete(r.expected, process)
+	return gone
 }
 
 // quiet waits until everything holds, while an operator looks after the dead letters.
@@ -180,14 +259,14 @@ func (r *run) quiet(ctx context.Context) error {
 	operating, stop := context.WithCancel(ctx)
 	var operator sync.WaitGroup
 	operator.Go(func() { r.operate(operating) })
-	audit, err := books.Settle(ctx, r.system, books.Options{})
+	found, err := audit.Settle(ctx, r.sources(), r.load.posts(), audit.Options{Ambiguous: []int{http.StatusServiceUnavailable}})
 	stop()
 	operator.Wait()
 	if err != nil {
 		return err
 	}
-	r.result.Checks = audit.Findings
-	if err := audit.Err(); err != nil {
+	r.result.Checks = found.Findings
+	if err := found.Err(); err != nil {
 		r.wrong("%s", err)
 	}
 	return r.endings(context.WithoutCancel(ctx))
@@ -199,36 +278,60 @@ func (r *run) endings(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reasons := map[string]string{}
+	ended := map[string]string{}
+	r.result.Ended = map[string]int{}
 	for _, o := range all {
 		reason := ""
 		if o.Failure != nil {
 			reason = o.Failure.Code
 		}
-		reasons[o.OrderID] = reason
+		ended[o.OrderID] = reason
 		r.result.Ended[reason]++
 	}
 	for _, o := range r.load.orders {
-		r.result.Retries += o.retries
-		if o.id == "" {
-			r.result.Unanswered++
-			continue
-		}
-		reason, ok := reasons[o.id]
-		switch {
-		case !ok:
-			r.wrong("order %s (%s) was answered with %d and is gone", o.id, o.key, o.status)
-		case !o.may(reason):
+		r.result.Posts += len(o.posts)
+		if reason, is := ended[o.id]; is && !o.may(reason) {
 			r.wrong("order %s (%s) ended with %q, must be one of %q", o.id, o.key, reason, o.ends)
 		}
 	}
 	return nil
 }
 
-func (r *run) count(k Kind) {
+// sources are where the audit looks: at the servers themselves, and not through the network that was broken.
+func (r *run) sources() audit.Sources {
+	s := audit.Sources{System: r.system, Brokers: r.stack.Brokers(), RedisURL: r.stack.RedisURL(), Databases: map[string]string{}}
+	for _, service := range client.Services() {
+		s.Databases[service] = r.stack.DatabaseURL(service)
+	}
+	if r.provider != nil {
+		s.Ledger = r.ledger
+	}
+	return s
+}
+
+// ledger is what the provider says that it did.
+func (r *run) ledger(context.Context) (charges []audit.Charge, err error) {
+	for _, e := range r.provider.Books() {
+		c := audit.Charge{Key: e.Key, State: "open", Amount: events.Money{Amount: e.Amount, Currency: e.Currency}}
+		switch {
+		case e.Refusal != "":
+			c.State = "declined"
+		case e.Done && e.Undone:
+			c.State, c.Reference, c.RefundReference = "refunded", "ch_"+e.Key, "re_"+e.Key
+		case e.Done:
+			c.State, c.Reference = "charged", "ch_"+e.Key
+		case e.Undone:
+			c.State = "called_off"
+		}
+		charges = append(charges, c)
+	}
+	return charges, nil
+}
+
+func (r *run) count(of *map[Kind]int, k Kind) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.result.Faults[k]++
+	*of = sum(*of, map[Kind]int{k: 1})
 }
 
 // wrong notes what must not be.

@@ -52,18 +52,18 @@ func network(t *testing.T) *inject.Network {
 	return n
 }
 
-// client is a connection through a network.
-type client struct {
+// peer is a connection through a network.
+type peer struct {
 	net.Conn
 	lines *bufio.Reader
 }
 
-func dial(t *testing.T, addr string) client {
+func dial(t *testing.T, addr string) peer {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	return client{conn, bufio.NewReader(conn)}
+	return peer{conn, bufio.NewReader(conn)}
 }
 
 func between(t *testing.T, n *inject.Network, service, server, target string) string {
@@ -73,13 +73,13 @@ func between(t *testing.T, n *inject.Network, service, server, target string) st
 	return addr
 }
 
-func (c client) say(line string) error {
+func (c peer) say(line string) error {
 	_, err := io.WriteString(c, line+"\n")
 	return err
 }
 
 // hear waits for a line.
-func (c client) hear(within time.Duration) (string, error) {
+func (c peer) hear(within time.Duration) (string, error) {
 	_ = c.SetReadDeadline(time.Now().Add(within))
 	line, err := c.lines.ReadString('\n')
 	if err != nil {
@@ -88,7 +88,7 @@ func (c client) hear(within time.Duration) (string, error) {
 	return line[:len(line)-1], nil
 }
 
-func (c client) requireEcho(t *testing.T, line string) {
+func (c peer) requireEcho(t *testing.T, line string) {
 	t.Helper()
 	require.NoError(t, c.say(line))
 	got, err := c.hear(soon)
@@ -96,7 +96,7 @@ func (c client) requireEcho(t *testing.T, line string) {
 	require.Equal(t, line, got)
 }
 
-func (c client) requireReset(t *testing.T) {
+func (c peer) requireReset(t *testing.T) {
 	t.Helper()
 	_, err := c.hear(soon)
 	require.ErrorIs(t, err, syscall.ECONNRESET)
@@ -123,7 +123,7 @@ func TestCutEndsWhatThereIsOnThatLinkAlone(t *testing.T) {
 	n, server := network(t), echo(t)
 	addr := between(t, n, "payment", "redis", server)
 	mine, other, third := dial(t, addr), dial(t, between(t, n, "order", "redis", server)), dial(t, between(t, n, "payment", "postgres", server))
-	for _, c := range []client{mine, other, third} {
+	for _, c := range []peer{mine, other, third} {
 		c.requireEcho(t, "before")
 	}
 	n.Cut(inject.Link{Service: "payment", Server: "redis"})
@@ -183,13 +183,13 @@ func TestHalfOpenSwallowsAndNeverComesBack(t *testing.T) {
 	there.requireEcho(t, "before")
 	mend := n.HalfOpen(inject.Link{Service: "payment"})
 	late := dial(t, addr)
-	for _, c := range []client{there, late} {
+	for _, c := range []peer{there, late} {
 		require.NoError(t, c.say("lost"))
 		_, err := c.hear(short)
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	}
 	mend()
-	for _, c := range []client{there, late} {
+	for _, c := range []peer{there, late} {
 		require.NoError(t, c.say("lost too"))
 		_, err := c.hear(short)
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
