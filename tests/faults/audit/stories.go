@@ -293,7 +293,7 @@ var led = func() map[string][]string {
 // causes: each message of the order service was led to by what the saga allows, which leads to one of a type: a deadline fires
 // once. Requests and deadlines led to some as often as the saga says.
 func (s story) causes() {
-	outer := map[string]map[string]bool{} // by kind
+	outer := map[string]map[string]bool{}    // by kind
 	first := map[[2]string]evidence.Record{} // by cause and type
 	var placed string
 	for _, r := range s.topics[events.TopicOrderCreated] {
