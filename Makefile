@@ -141,13 +141,13 @@ test-rolling-native: bin/gotestsum build
 
 # Each seed starts a stack of its own, breaks it while customers order, and has the books checked.
 .PHONY: test-faults test-faults-native
-test-faults test-faults-native: bin/gotestsum build
+test-faults test-faults-native: bin/gotestsum build-faults
 	@mkdir -p .build
-	@STACK=$(if $(filter test-faults,$@),embedded,native) SEEDS=$(if $(filter test-faults,$@),3,1) FROM=1 ORDERS=150 \
+	@STACK=$(if $(filter test-faults,$@),embedded,native) SEEDS=$(if $(filter test-faults,$@),3,1) FROM=3 ORDERS=150 \
 		bin/gotestsum --format standard-verbose -- -count=1 -timeout 10m -tags faults -run '^TestSeeds$$' ./tests/faults 2>&1 | tee .build/$@.txt
 
 .PHONY: chaos
-chaos: build ## break a whole system by seeds, and check its books: SEEDS=100 FROM=1 ORDERS=300; VERBOSE=1 tells each fault
+chaos: build-faults ## break a whole system by seeds, and check its books: SEEDS=100 FROM=1 ORDERS=300; VERBOSE=1 tells each fault
 	@SEEDS=$(or $(SEEDS),100) FROM=$(or $(FROM),1) ORDERS=$(or $(ORDERS),300) \
 		go test -v -count=1 -timeout 0 -tags faults -run '^TestSeeds$$' ./tests/faults
 

@@ -13,8 +13,9 @@ import (
 type DB struct {
 	dialect Dialect
 	write   *sql.DB
-	read    *sql.DB // the same as write on PostgreSQL
-	path    string  // of the file, on SQLite
+	read    *sql.DB  // the same as write on PostgreSQL
+	path    string   // of the file, on SQLite
+	silence *silence // on PostgreSQL
 }
 
 // Close waits for queries under way and closes all connections.

@@ -38,6 +38,8 @@
 //     (on SQLite for each MaxRows). A savepoint that is undone takes back what was put after it and nothing else.
 //   - Transactions lock and write the rows of a Table in one order of their keys. Those that read ahead what they use, table
 //     after table in one order, never wait for each other in a circle.
+//   - PostgreSQL that says nothing for a minute when it was asked something is away, as one that refuses connections is:
+//     nobody waits longer for a machine that is gone. Migrations may take longer.
 //   - Passwords appear in no error.
 //
 // It does not promise:

@@ -44,6 +44,7 @@ func (db *DB) migrate(ctx context.Context, name string, fsys fs.FS) (err error) 
 	dialect := goose.DialectSQLite3
 	if db.dialect == Postgres {
 		dialect = goose.DialectPostgres
+		defer db.silence.suspend()() // an index of a large table takes long
 		// Probes once a second; how long is a matter of ctx.
 		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, uint64(migrateTimeout/time.Second)))
 		if err != nil {

@@ -30,11 +30,16 @@ const (
 	lockTimeout = 10 * time.Second
 	// idleTimeout ends PostgreSQL transactions of a process that stopped in the middle of one, and frees its locks.
 	idleTimeout = time.Minute
+	// silenceTimeout is how long PostgreSQL may take over a statement: several waits for locks, and much work.
+	silenceTimeout = time.Minute
 )
 
 const allowedURLs = "allowed: postgres://user:password@host:5432/name, sqlite:relative/path.db, sqlite:/absolute/path.db"
 
-type options struct{ maxConns int }
+type options struct {
+	maxConns int
+	silence  time.Duration
+}
 
 // Option changes how a database is opened.
 type Option func(*options)
@@ -46,7 +51,7 @@ func MaxConns(n int) Option { return func(o *options) { o.maxConns = n } }
 // Open opens the database that rawURL names and makes sure that it answers. A wrong URL, user or name is a Permanent
 // error that says what is allowed; a database that is away is Unavailable. SQLite files and their folders are created.
 func Open(ctx context.Context, rawURL string, opts ...Option) (*DB, error) {
-	var o options
+	o := options{silence: silenceTimeout}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -99,7 +104,9 @@ func openPostgres(ctx context.Context, rawURL string, o options) (*DB, error) {
 			config.RuntimeParams[name] = value
 		}
 	}
-	pool := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(_ context.Context, c *pgx.Conn) error {
+	quiet := &silence{limit: o.silence}
+	config.DialFunc = quiet.over(config.DialFunc)
+	pool := stdlib.OpenDB(*config, stdlib.OptionShouldPing(shouldPing), stdlib.OptionAfterConnect(func(_ context.Context, c *pgx.Conn) error {
 		c.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
 		})
@@ -116,7 +123,7 @@ func openPostgres(ctx context.Context, rawURL string, o options) (*DB, error) {
 		err = fmt.Errorf("open database %s: %w", shown, err)
 		return nil, errors.Join(openKind(err), pool.Close())
 	}
-	return &DB{dialect: Postgres, write: pool, read: pool}, nil
+	return &DB{dialect: Postgres, write: pool, read: pool, silence: quiet}, nil
 }
 
 // openKind tells a wrong setting, which no waiting cures, from a database that is away.

@@ -22,7 +22,7 @@ type fault interface {
 var errNotMet = errors.New("nobody came there")
 
 // reach is how long a point is waited for.
-const reach = 6 * time.Second
+const reach = 3 * time.Second
 
 // fault is what a step of the plan does to this run's system.
 func (r *run) fault(s Step) fault {
@@ -123,13 +123,14 @@ type point struct {
 	gone   <-chan struct{}
 }
 
-// Begin returns when the process has come there, or as if it had when it does not.
+// Begin returns when the process has come there, or was waited for in vain.
 func (p *point) Begin(ctx context.Context) (err error) {
 	name := p.step.On[0]
 	if p.do == inject.Die {
 		p.gone = p.run.expect(name)
 	}
 	if p.disarm, err = p.run.processes.Arm(instance(name), failpoint.Point(p.step.With), p.do); err != nil {
+		p.run.forget(name)
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, reach)
@@ -197,7 +198,7 @@ type again struct {
 }
 
 func (a *again) Begin(ctx context.Context) (err error) {
-	all, err := a.run.records.Newest(ctx, a.step.With, newest)
+	all, err := a.run.records.Newest(ctx, a.step.On[0], newest)
 	switch {
 	case err != nil:
 		return err

@@ -43,7 +43,7 @@ const (
 	Again    Kind = "records again"
 	Late     Kind = "records late"
 	Shuffled Kind = "records shuffled"
-	// Outside is a payment provider behind HTTP that answers badly.
+	// Outside is a payment provider and a carrier behind HTTP that answer badly.
 	Outside Kind = "provider"
 )
 
@@ -61,7 +61,7 @@ type Plan struct {
 	Shape
 	// Replicas is how many of each service there are.
 	Replicas int
-	// Provider has a payment provider behind HTTP in the place of the sandbox.
+	// Provider has a payment provider and a carrier behind HTTP in the place of the sandboxes.
 	Provider bool
 	// Rate is how many orders a second customers begin to place.
 	Rate int
@@ -87,7 +87,7 @@ const (
 	// shortest and longest bound Step.Most.
 	shortest, longest = 100 * time.Millisecond, 3 * time.Second
 	// slowest and fastest bound Plan.Rate.
-	slowest, fastest = 40, 160
+	slowest, fastest = 20, 80
 )
 
 // kind is how a step of a Kind is drawn.
@@ -194,8 +194,7 @@ func linkName(service, server string) string { return service + " to " + server 
 
 func records(r *rand.Rand, _ Plan) (on []string, with string) {
 	topics := slices.DeleteFunc(events.Topics(), func(t events.Topic) bool { return t.Kind != events.KindEvent && t.Kind != events.KindCommand })
-	topic := topics[r.IntN(len(topics))].Name
-	return []string{"topic " + topic}, topic
+	return []string{topics[r.IntN(len(topics))].Name}, ""
 }
 
 // some draws n of names.
@@ -255,7 +254,9 @@ func replica(service string, number int) string {
 
 // explains tells whether a service may give up messages whatever order they are of: only what speaks to a provider that
 // fails and fails again.
-func (p Plan) explains(service string) bool { return p.Provider && service == "payment" }
+func (p Plan) explains(service string) bool {
+	return p.Provider && (service == "payment" || service == "shipping")
+}
 
 // String is the plan for people.
 func (p Plan) String() string {
@@ -264,7 +265,7 @@ func (p Plan) String() string {
 		servers = "native"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d orders on the %s stack, %d a second, replicas: %d, payment provider behind HTTP: %t", p.Seed, p.Orders, servers, p.Rate, p.Replicas, p.Provider)
+	fmt.Fprintf(&b, "seed %d: %d orders on the %s stack, %d a second, replicas: %d, providers behind HTTP: %t", p.Seed, p.Orders, servers, p.Rate, p.Replicas, p.Provider)
 	for _, s := range p.Steps {
 		fmt.Fprintf(&b, "\n  after %3d orders: %s", s.After, s)
 	}

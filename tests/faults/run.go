@@ -22,14 +22,16 @@ import (
 
 const (
 	// runTimeout bounds a run, quietTimeout the wait for everything to hold once all is mended.
-	runTimeout, quietTimeout = 6 * time.Minute, 2 * time.Minute
+	runTimeout, quietTimeout = 10 * time.Minute, 2 * time.Minute
 	stopTimeout              = time.Minute
+	// readyTimeout is how long a process may take to come up, on a machine that is busy.
+	readyTimeout = 2 * time.Minute
 )
 
 // settings make what takes long in production short enough to be seen.
 var settings = map[string][]string{
 	"":         {"CONSUMER_BACKOFF_INITIAL=50ms", "CONSUMER_BACKOFF_MAX=400ms", "LOG_LEVEL=info", "LAG_INTERVAL=1s"},
-	"order":    {"SAGA_STEP_DEADLINE=4s", "SAGA_UNDO_DEADLINE=2s", "SAGA_TIMER_POLL=100ms"},
+	"order":    {"SAGA_STEP_DEADLINE=5s", "SAGA_UNDO_DEADLINE=2s", "SAGA_TIMER_POLL=100ms"},
 	"payment":  {"PAYMENT_PROVIDER_TIMEOUT=600ms", "PAYMENT_SANDBOX_SLOW=300ms"},
 	"shipping": {"CARRIER_TIMEOUT=600ms", "CARRIER_SANDBOX_SLOW=300ms"},
 }
@@ -56,7 +58,7 @@ type run struct {
 	stack  *stack.Stack
 	system *client.System
 	load   *load
-	// network to provider are what faults are made with; provider is nil for the sandbox.
+	// network to provider are what faults are made with; provider is nil for the sandboxes.
 	network   *inject.Network
 	processes *inject.Processes
 	records   *inject.Records
@@ -109,10 +111,12 @@ func (r *run) start(ctx context.Context) (err error) {
 		if r.provider, err = inject.OpenProvider(); err != nil {
 			return err
 		}
-		env["payment"] = slices.Concat(env["payment"], r.provider.Env()["payment"])
+		for service, own := range r.provider.Env() {
+			env[service] = slices.Concat(env[service], own)
+		}
 	}
 	r.network = inject.NewNetwork(client.Services()...)
-	o := stack.Options{Bin: r.cfg.Bin, Dir: r.cfg.Dir, Replicas: r.plan.Replicas, Env: env, Between: r.network.Between}
+	o := stack.Options{Bin: r.cfg.Bin, Dir: r.cfg.Dir, Replicas: r.plan.Replicas, Env: env, Between: r.network.Between, ReadyTimeout: readyTimeout}
 	if r.plan.Native {
 		o.Native = &stack.Native{Libs: r.cfg.Libs, Brokers: 1}
 	}
@@ -307,28 +311,56 @@ func (r *run) sources() audit.Sources {
 		s.Databases[service] = r.stack.DatabaseURL(service)
 	}
 	if r.provider != nil {
-		s.Ledger = r.ledger
+		s.Ledger, s.Parcels = r.charges, r.parcels
 	}
 	return s
 }
 
-// ledger is what the provider says that it did.
-func (r *run) ledger(context.Context) (charges []audit.Charge, err error) {
+// charges and parcels are what the provider and the carrier say that they did.
+func (r *run) charges(context.Context) (all []audit.Charge, err error) {
 	for _, e := range r.provider.Books() {
-		c := audit.Charge{Key: e.Key, State: "open", Amount: events.Money{Amount: e.Amount, Currency: e.Currency}}
-		switch {
-		case e.Refusal != "":
-			c.State = "declined"
-		case e.Done && e.Undone:
-			c.State, c.Reference, c.RefundReference = "refunded", "ch_"+e.Key, "re_"+e.Key
-		case e.Done:
-			c.State, c.Reference = "charged", "ch_"+e.Key
-		case e.Undone:
-			c.State = "called_off"
+		if e.Kind != "charge" {
+			continue
 		}
-		charges = append(charges, c)
+		c := audit.Charge{Key: e.Key, State: state(e, "charged", "declined", "refunded"), Amount: events.Money{Amount: e.Amount, Currency: e.Currency}}
+		if e.Done {
+			c.Reference = "ch_" + e.Key
+		}
+		if e.Done && e.Undone {
+			c.RefundReference = "re_" + e.Key
+		}
+		all = append(all, c)
 	}
-	return charges, nil
+	return all, nil
+}
+
+func (r *run) parcels(context.Context) (all []audit.Parcel, err error) {
+	for _, e := range r.provider.Books() {
+		if e.Kind != "parcel" {
+			continue
+		}
+		p := audit.Parcel{Key: e.Key, State: state(e, "arranged", "refused", "cancelled")}
+		if e.Done {
+			p.TrackingNumber = "FF-" + e.Key
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// state is an entry's in the words of the sandboxes.
+func state(e inject.Entry, done, refused, undone string) string {
+	switch {
+	case e.Refusal != "":
+		return refused
+	case e.Done && e.Undone:
+		return undone
+	case e.Done:
+		return done
+	case e.Undone:
+		return "called_off"
+	}
+	return "open"
 }
 
 func (r *run) count(of *map[Kind]int, k Kind) {

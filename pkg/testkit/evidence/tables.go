@@ -36,25 +36,28 @@ type Mark struct{ Consumer, MessageID string }
 
 // ReadTables reads them.
 func ReadTables(ctx context.Context, db *database.DB) (t Tables, err error) {
-	t.Outbox, err = Rows(ctx, db, `SELECT id, type, topic, aggregateid FROM outbox ORDER BY seq`, func(row database.Scanner) (o Outgoing, err error) {
-		return o, row.Scan(&o.ID, &o.Type, &o.Topic, &o.Key)
-	})
+	t.Outbox, err = Rows(ctx, db, `SELECT id, type, topic, aggregateid FROM outbox ORDER BY seq`,
+		func(row database.Scanner) (o Outgoing, err error) {
+			return o, row.Scan(&o.ID, &o.Type, &o.Topic, &o.Key)
+		})
 	if err != nil {
 		return t, err
 	}
-	t.Parked, err = Rows(ctx, db, `SELECT id, consumer, record_key, attempts, blocked_at FROM parked ORDER BY consumer, id`, func(row database.Scanner) (p Parked, err error) {
-		var key []byte
-		var blocked *time.Time
-		err = row.Scan(&p.ID, &p.Consumer, &key, &p.Attempts, &blocked)
-		p.Key, p.Blocked = string(key), blocked != nil
-		return p, err
-	})
+	t.Parked, err = Rows(ctx, db, `SELECT id, consumer, record_key, attempts, blocked_at FROM parked ORDER BY consumer, id`,
+		func(row database.Scanner) (p Parked, err error) {
+			var key []byte
+			var blocked *time.Time
+			err = row.Scan(&p.ID, &p.Consumer, &key, &p.Attempts, &blocked)
+			p.Key, p.Blocked = string(key), blocked != nil
+			return p, err
+		})
 	if err != nil {
 		return t, err
 	}
-	t.Inbox, err = Rows(ctx, db, `SELECT consumer, message_id FROM inbox ORDER BY consumer, message_id`, func(row database.Scanner) (m Mark, err error) {
-		return m, row.Scan(&m.Consumer, &m.MessageID)
-	})
+	t.Inbox, err = Rows(ctx, db, `SELECT consumer, message_id FROM inbox ORDER BY consumer, message_id`,
+		func(row database.Scanner) (m Mark, err error) {
+			return m, row.Scan(&m.Consumer, &m.MessageID)
+		})
 	return t, err
 }
 
@@ -104,23 +107,24 @@ type Saga struct {
 
 // ReadSagas reads the table of package saga.
 func ReadSagas(ctx context.Context, db *database.DB) ([]Saga, error) {
-	return Rows(ctx, db, `SELECT id, status, step, next_deadline, state FROM sagas ORDER BY id`, func(row database.Scanner) (s Saga, err error) {
-		var id, state string
-		var deadline *time.Time
-		if err := row.Scan(&id, &s.Column, &s.Step, &deadline, &state); err != nil {
-			return s, err
-		}
-		if deadline != nil {
-			s.Deadline = deadline.UTC()
-		}
-		if err := json.Unmarshal([]byte(state), &s.State); err != nil {
-			return s, fmt.Errorf("saga %s: %w", id, err)
-		}
-		if s.ID != id {
-			return s, fmt.Errorf("saga %s says that it is %q", id, s.ID)
-		}
-		return s, nil
-	})
+	return Rows(ctx, db, `SELECT id, status, step, next_deadline, state FROM sagas ORDER BY id`,
+		func(row database.Scanner) (s Saga, err error) {
+			var id, state string
+			var deadline *time.Time
+			if err := row.Scan(&id, &s.Column, &s.Step, &deadline, &state); err != nil {
+				return s, err
+			}
+			if deadline != nil {
+				s.Deadline = deadline.UTC()
+			}
+			if err := json.Unmarshal([]byte(state), &s.State); err != nil {
+				return s, fmt.Errorf("saga %s: %w", id, err)
+			}
+			if s.ID != id {
+				return s, fmt.Errorf("saga %s says that it is %q", id, s.ID)
+			}
+			return s, nil
+		})
 }
 
 // Unended names what keeps a saga from having ended as it should: its status, an answer that it waits for, a deadline that

@@ -26,9 +26,10 @@ type Sources struct {
 	RedisURL string
 	// Databases are the services' DATABASE_URL by service.
 	Databases map[string]string
-	// Ledger, if set, reads the books of a payment provider that is not the sandbox, whose books are in the payment service's
-	// database.
-	Ledger func(ctx context.Context) ([]Charge, error)
+	// Ledger and Parcels, if set, read the books of a payment provider and of a carrier behind HTTP. Those of the sandboxes are
+	// in the databases of their services.
+	Ledger  func(ctx context.Context) ([]Charge, error)
+	Parcels func(ctx context.Context) ([]Parcel, error)
 }
 
 // Placed is what whoever placed orders knows of one POST /v1/orders.

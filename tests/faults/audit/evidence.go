@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -43,7 +45,7 @@ type Evidence struct {
 	// Notifications are what a customer was told, over REST, the newest first; NotificationRows how many rows each has; Last the
 	// last number of each; Feeds what stands in Redis, the oldest first.
 	Notifications    map[string][]notificationapi.Notification
-	NotificationRows map[string]int
+	NotificationRows map[string]int64
 	Last             map[string]int64
 	Feeds            map[string][]Entry
 
@@ -173,9 +175,10 @@ func (r *reader) orders(ctx context.Context, e *Evidence) error {
 		return err
 	}
 	e.Orders = by(all, func(o orderapi.Order) string { return o.OrderID })
-	rows, err := evidence.Rows(ctx, r.dbs["order"], `SELECT id, customer_id, state, version FROM orders`, func(row database.Scanner) (o OrderRow, err error) {
-		return o, row.Scan(&o.ID, &o.Customer, &o.State, &o.Version)
-	})
+	rows, err := evidence.Rows(ctx, r.dbs["order"], `SELECT id, customer_id, state, version FROM orders`,
+		func(row database.Scanner) (o OrderRow, err error) {
+			return o, row.Scan(&o.ID, &o.Customer, &o.State, &o.Version)
+		})
 	if err != nil {
 		return err
 	}
@@ -185,121 +188,100 @@ func (r *reader) orders(ctx context.Context, e *Evidence) error {
 		return err
 	}
 	e.Sagas = by(sagas, func(s evidence.Saga) string { return s.ID })
-	e.Answers, err = evidence.Rows(ctx, r.dbs["order"], `SELECT request_key, status, headers FROM idempotency_keys ORDER BY client, request_key`, func(row database.Scanner) (a Answer, err error) {
-		var headers string
-		if err := row.Scan(&a.Key, &a.Status, &headers); err != nil {
+	e.Answers, err = evidence.Rows(ctx, r.dbs["order"], `SELECT request_key, status, headers FROM idempotency_keys ORDER BY client, request_key`,
+		func(row database.Scanner) (a Answer, err error) {
+			var text string
+			if err := row.Scan(&a.Key, &a.Status, &text); err != nil {
+				return a, err
+			}
+			var headers http.Header
+			err = json.Unmarshal([]byte(text), &headers)
+			a.OrderID = strings.TrimPrefix(headers.Get("Location"), "/v1/orders/")
 			return a, err
-		}
-		var h map[string][]string
-		if err := json.Unmarshal([]byte(headers), &h); err != nil {
-			return a, err
-		}
-		if l := h["Location"]; len(l) == 1 {
-			a.OrderID = strings.TrimPrefix(l[0], "/v1/orders/")
-		}
-		return a, nil
-	})
+		})
 	return err
 }
 
 func (r *reader) participants(ctx context.Context, e *Evidence) error {
-	reservations, err := evidence.Rows(ctx, r.dbs["inventory"], `SELECT order_id, state, lines FROM reservations`, func(row database.Scanner) (v Reservation, err error) {
-		var lines string
-		if err := row.Scan(&v.OrderID, &v.State, &lines); err != nil {
-			return v, err
-		}
-		return v, json.Unmarshal([]byte(lines), &v.Lines)
-	})
+	reservations, err := evidence.Rows(ctx, r.dbs["inventory"], `SELECT order_id, state, lines FROM reservations`,
+		func(row database.Scanner) (v Reservation, err error) {
+			var lines string
+			if err := row.Scan(&v.OrderID, &v.State, &lines); err != nil {
+				return v, err
+			}
+			return v, json.Unmarshal([]byte(lines), &v.Lines)
+		})
 	if err != nil {
 		return err
 	}
-	payments, err := evidence.Rows(ctx, r.dbs["payment"], `SELECT order_id, state, amount, currency, refunded, reference, refund_reference FROM payments`, func(row database.Scanner) (p Payment, err error) {
-		return p, row.Scan(&p.OrderID, &p.State, &p.Amount.Amount, &p.Amount.Currency, &p.Refunded, &p.Reference, &p.RefundReference)
-	})
+	payments, err := evidence.Rows(ctx, r.dbs["payment"], `SELECT order_id, state, amount, currency, refunded, reference, refund_reference FROM payments`,
+		func(row database.Scanner) (p Payment, err error) {
+			return p, row.Scan(&p.OrderID, &p.State, &p.Amount.Amount, &p.Amount.Currency, &p.Refunded, &p.Reference, &p.RefundReference)
+		})
 	if err != nil {
 		return err
 	}
-	ledger := r.Ledger
-	if ledger == nil {
-		ledger = func(ctx context.Context) ([]Charge, error) {
-			return evidence.Rows(ctx, r.dbs["payment"], `SELECT key, state, amount, currency, reference, refund_reference FROM sandbox_charges`, func(row database.Scanner) (c Charge, err error) {
-				return c, row.Scan(&c.Key, &c.State, &c.Amount.Amount, &c.Amount.Currency, &c.Reference, &c.RefundReference)
-			})
-		}
-	}
-	charges, err := ledger(ctx)
+	shipments, err := evidence.Rows(ctx, r.dbs["shipping"], `SELECT order_id, state, tracking_number FROM shipments`,
+		func(row database.Scanner) (s Shipment, err error) {
+			return s, row.Scan(&s.OrderID, &s.State, &s.TrackingNumber)
+		})
 	if err != nil {
 		return err
 	}
-	shipments, err := evidence.Rows(ctx, r.dbs["shipping"], `SELECT order_id, state, tracking_number FROM shipments`, func(row database.Scanner) (s Shipment, err error) {
-		return s, row.Scan(&s.OrderID, &s.State, &s.TrackingNumber)
-	})
+	charges, err := r.ledger(ctx)
 	if err != nil {
 		return err
 	}
-	parcels, err := evidence.Rows(ctx, r.dbs["shipping"], `SELECT key, state, tracking_number FROM sandbox_parcels`, func(row database.Scanner) (p Parcel, err error) {
-		return p, row.Scan(&p.Key, &p.State, &p.TrackingNumber)
-	})
+	parcels, err := r.parcels(ctx)
 	if err != nil {
 		return err
 	}
 	e.Reservations = by(reservations, func(v Reservation) string { return v.OrderID })
 	e.Payments = by(payments, func(p Payment) string { return p.OrderID })
-	e.Charges = by(charges, func(c Charge) string { return strings.TrimPrefix(c.Key, "charge-") })
 	e.Shipments = by(shipments, func(s Shipment) string { return s.OrderID })
+	e.Charges = by(charges, func(c Charge) string { return strings.TrimPrefix(c.Key, "charge-") })
 	e.Parcels = by(parcels, func(p Parcel) string { return strings.TrimPrefix(p.Key, "arrange-") })
 	return nil
+}
+
+func (r *reader) ledger(ctx context.Context) ([]Charge, error) {
+	if r.Ledger != nil {
+		return r.Ledger(ctx)
+	}
+	return evidence.Rows(ctx, r.dbs["payment"], `SELECT key, state, amount, currency, reference, refund_reference FROM sandbox_charges`,
+		func(row database.Scanner) (c Charge, err error) {
+			return c, row.Scan(&c.Key, &c.State, &c.Amount.Amount, &c.Amount.Currency, &c.Reference, &c.RefundReference)
+		})
+}
+
+func (r *reader) parcels(ctx context.Context) ([]Parcel, error) {
+	if r.Parcels != nil {
+		return r.Parcels(ctx)
+	}
+	return evidence.Rows(ctx, r.dbs["shipping"], `SELECT key, state, tracking_number FROM sandbox_parcels`,
+		func(row database.Scanner) (p Parcel, err error) {
+			return p, row.Scan(&p.Key, &p.State, &p.TrackingNumber)
+		})
 }
 
 // feedPrefix and a customer are the name of a feed's stream in Redis.
 const feedPrefix = "notifications:"
 
-func (r *reader) told(ctx context.Context, e *Evidence) error {
-	type row struct {
-		customer string
-		n        int64
-	}
-	scan := func(s database.Scanner) (v row, err error) { return v, s.Scan(&v.customer, &v.n) }
-	last, err := evidence.Rows(ctx, r.dbs["notification"], `SELECT customer_id, last_number FROM customers`, scan)
-	if err != nil {
+func (r *reader) told(ctx context.Context, e *Evidence) (err error) {
+	if e.Last, err = r.perCustomer(ctx, `SELECT customer_id, last_number FROM customers`); err != nil {
 		return err
 	}
-	counted, err := evidence.Rows(ctx, r.dbs["notification"], `SELECT customer_id, COUNT(*) FROM notifications GROUP BY customer_id`, scan)
-	if err != nil {
+	if e.NotificationRows, err = r.perCustomer(ctx, `SELECT customer_id, COUNT(*) FROM notifications GROUP BY customer_id`); err != nil {
 		return err
 	}
-	e.Last, e.NotificationRows, e.Feeds = map[string]int64{}, map[string]int{}, map[string][]Entry{}
-	e.Notifications = map[string][]notificationapi.Notification{}
-	for _, v := range last {
-		e.Last[v.customer] = v.n
+	if e.Feeds, err = r.feeds(ctx); err != nil {
+		return err
 	}
-	for _, v := range counted {
-		e.NotificationRows[v.customer] = int(v.n)
-	}
-	streams := r.redis.Scan(ctx, 0, feedPrefix+"*", 1000).Iterator()
-	for streams.Next(ctx) {
-		entries, err := r.redis.XRange(ctx, streams.Val(), "-", "+").Result()
-		if err != nil {
-			return fmt.Errorf("redis: %s: %w", streams.Val(), err)
-		}
-		customer := strings.TrimPrefix(streams.Val(), feedPrefix)
-		e.Feeds[customer] = nil // Scan may name a stream twice
-		for _, m := range entries {
-			id, _ := m.Values["id"].(string)
-			data, _ := m.Values["data"].(string)
-			e.Feeds[customer] = append(e.Feeds[customer], Entry{Position: m.ID, ID: id, Data: data})
-		}
-	}
-	if err := streams.Err(); err != nil {
-		return fmt.Errorf("redis: %w", err)
-	}
-	customers := map[string]bool{}
+	customers := maps.Clone(e.NotificationRows)
 	for _, o := range e.Orders {
-		customers[o.CustomerID] = true
+		customers[o.CustomerID] = 0
 	}
-	for _, v := range counted {
-		customers[v.customer] = true
-	}
+	e.Notifications = map[string][]notificationapi.Notification{}
 	for customer := range customers {
 		if e.Notifications[customer], err = r.System.AllNotifications(ctx, customer); err != nil {
 			return err
@@ -308,20 +290,56 @@ func (r *reader) told(ctx context.Context, e *Evidence) error {
 	return nil
 }
 
-func (r *reader) analytics(ctx context.Context, e *Evidence) error {
-	seen, err := evidence.Rows(ctx, r.dbs["analytics"], `SELECT id, customer_id, state, version, total, currency FROM orders`, func(row database.Scanner) (s Seen, err error) {
-		return s, row.Scan(&s.OrderID, &s.Customer, &s.State, &s.Version, &s.Total.Amount, &s.Total.Currency)
+// perCustomer reads a number for each customer.
+func (r *reader) perCustomer(ctx context.Context, query string) (map[string]int64, error) {
+	numbers := map[string]int64{}
+	_, err := evidence.Rows(ctx, r.dbs["notification"], query, func(row database.Scanner) (n int64, err error) {
+		var customer string
+		err = row.Scan(&customer, &n)
+		numbers[customer] = n
+		return n, err
 	})
+	return numbers, err
+}
+
+func (r *reader) feeds(ctx context.Context) (map[string][]Entry, error) {
+	feeds := map[string][]Entry{}
+	streams := r.redis.Scan(ctx, 0, feedPrefix+"*", 1000).Iterator()
+	for streams.Next(ctx) {
+		entries, err := r.redis.XRange(ctx, streams.Val(), "-", "+").Result()
+		if err != nil {
+			return nil, fmt.Errorf("redis: %s: %w", streams.Val(), err)
+		}
+		all := make([]Entry, len(entries))
+		for i, m := range entries {
+			id, _ := m.Values["id"].(string)
+			data, _ := m.Values["data"].(string)
+			all[i] = Entry{Position: m.ID, ID: id, Data: data}
+		}
+		feeds[strings.TrimPrefix(streams.Val(), feedPrefix)] = all
+	}
+	if err := streams.Err(); err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	return feeds, nil
+}
+
+func (r *reader) analytics(ctx context.Context, e *Evidence) error {
+	seen, err := evidence.Rows(ctx, r.dbs["analytics"], `SELECT id, customer_id, state, version, total, currency FROM orders`,
+		func(row database.Scanner) (s Seen, err error) {
+			return s, row.Scan(&s.OrderID, &s.Customer, &s.State, &s.Version, &s.Total.Amount, &s.Total.Currency)
+		})
 	if err != nil {
 		return err
 	}
 	e.Seen, e.Customers = by(seen, func(s Seen) string { return s.OrderID }), map[string]Sums{}
-	_, err = evidence.Rows(ctx, r.dbs["analytics"], `SELECT customer_id, currency, orders, confirmed, cancelled, spent FROM customers`, func(row database.Scanner) (s Sums, err error) {
-		var customer, currency string
-		err = row.Scan(&customer, &currency, &s.Orders, &s.Confirmed, &s.Cancelled, &s.Spent)
-		e.Customers[customer+" in "+currency] = s
-		return s, err
-	})
+	_, err = evidence.Rows(ctx, r.dbs["analytics"], `SELECT customer_id, currency, orders, confirmed, cancelled, spent FROM customers`,
+		func(row database.Scanner) (s Sums, err error) {
+			var customer, currency string
+			err = row.Scan(&customer, &currency, &s.Orders, &s.Confirmed, &s.Cancelled, &s.Spent)
+			e.Customers[customer+" in "+currency] = s
+			return s, err
+		})
 	return err
 }
 
@@ -334,7 +352,7 @@ func by[V any](all []V, key func(V) string) map[string]V {
 }
 
 // sorted yields a map in the order of its keys, for findings that can be compared.
-func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
+func sorted[V any](m map[string]V) iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) {
 		for _, key := range slices.Sorted(maps.Keys(m)) {
 			if !yield(key, m[key]) {

@@ -36,7 +36,7 @@ func (c *court) told() (string, []string) {
 				wrong.add("notification %s of %s is about order %s of %s", n.ID, customer, n.OrderID, o.CustomerID)
 			}
 		}
-		if rows := c.NotificationRows[customer]; rows != len(all) {
+		if rows := c.NotificationRows[customer]; rows != int64(len(all)) {
 			wrong.add("%s has %d notifications over REST, and %d in the table", customer, len(all), rows)
 		}
 		if last := c.Last[customer]; last != int64(len(all)) {

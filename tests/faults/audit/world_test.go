@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 		Books: books.Audit{OK: true}, Orders: map[string]orderapi.Order{}, OrderRows: map[string]audit.OrderRow{}, Sagas: map[string]evidence.Saga{},
 		Reservations: map[string]audit.Reservation{}, Payments: map[string]audit.Payment{}, Charges: map[string]audit.Charge{},
 		Shipments: map[string]audit.Shipment{}, Parcels: map[string]audit.Parcel{},
-		Notifications: map[string][]notificationapi.Notification{}, NotificationRows: map[string]int{}, Last: map[string]int64{},
+		Notifications: map[string][]notificationapi.Notification{}, NotificationRows: map[string]int64{}, Last: map[string]int64{},
 		Feeds: map[string][]audit.Entry{}, Seen: map[string]audit.Seen{}, Customers: map[string]audit.Sums{},
 		Tables: map[string]evidence.Tables{}, Letters: map[string][]letters.Letter{},
 	}}
@@ -76,6 +76,8 @@ func newWorld(t *testing.T) *world {
 	w.order("silent", way{silent: "charge_payment"})
 	w.order("called-off", way{cancelled: "arrange_shipping"})
 	w.order("asked-twice", way{payment: saga.Failed, twice: "reserve_stock"})
+	w.e.Placed = append(w.e.Placed, audit.Placed{Key: "key-unprocessable", Status: http.StatusUnprocessableEntity, Customer: customer})
+	w.e.Answers = append(w.e.Answers, audit.Answer{Key: "key-unprocessable", Status: http.StatusUnprocessableEntity})
 	return w
 }
 

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ func FullDisk(pid int) (mend func() error, err error) {
 	}
 	return func() error {
 		err := unix.Prlimit(pid, unix.RLIMIT_FSIZE, &was, nil)
-		if err != nil && err != unix.ESRCH { //nolint:errorlint // a bare number
+		if err != nil && !errors.Is(err, unix.ESRCH) { // it may have died meanwhile
 			return fmt.Errorf("empty the disk of process %d: %w", pid, err)
 		}
 		return nil

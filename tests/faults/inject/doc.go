@@ -31,4 +31,19 @@
 //	err := r.Send(records...)                              duplicates; sent later, late ones
 //	err := r.Send(inject.Shuffled(records, random)...)     older after newer
 //	r.Close() error
+//
+// # Provider: who moves money and parcels
+//
+//	p, err := inject.OpenProvider()                        // then stack.Options.Env of payment and shipping = p.Env()
+//	mend := p.Begin(inject.FailsAfter)                     or Fails, Hangs, HangsAfter, Tears, Twice; the lies Denies, Pretends
+//	p.Books() map[string]Entry; p.Taken() map[string]int64 what it really did
+//	p.Close() error
+//
+// The lies leave the services' books and the provider's at odds: there is nothing by which a service could tell. In its own
+// process, with PAYMENT_PROVIDER=sandbox, the tokens tok_slow, tok_timeout (hangs), tok_fail_twice (fails) and tok_ambiguous
+// (fails after) do the same by order, as do the cities of package carrier's sandbox.
+//
+// # Disk
+//
+//	mend, err := inject.FullDisk(stack.PIDs()["order"])    every write to a file fails, the log's too; Linux
 package inject

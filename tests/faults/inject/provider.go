@@ -81,8 +81,12 @@ func OpenProvider() (*Provider, error) {
 	var ctx context.Context
 	ctx, p.stop = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /charges", func(w http.ResponseWriter, r *http.Request) { p.handle(w, r, r.Header.Get("Idempotency-Key"), p.charge) })
-	mux.HandleFunc("POST /parcels", func(w http.ResponseWriter, r *http.Request) { p.handle(w, r, r.Header.Get("Idempotency-Key"), p.parcel) })
+	mux.HandleFunc("POST /charges", func(w http.ResponseWriter, r *http.Request) {
+		p.handle(w, r, r.Header.Get("Idempotency-Key"), p.charge)
+	})
+	mux.HandleFunc("POST /parcels", func(w http.ResponseWriter, r *http.Request) {
+		p.handle(w, r, r.Header.Get("Idempotency-Key"), p.parcel)
+	})
 	mux.HandleFunc("POST /charges/{key}/refund", func(w http.ResponseWriter, r *http.Request) { p.handle(w, r, r.PathValue("key"), p.undo) })
 	mux.HandleFunc("POST /parcels/{key}/cancel", func(w http.ResponseWriter, r *http.Request) { p.handle(w, r, r.PathValue("key"), p.undo) })
 	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}

@@ -3,6 +3,7 @@ package inject
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -170,7 +171,7 @@ func (c *connection) pump(to, from net.Conn, first []byte) {
 			c.reset()
 			return
 		}
-		if err == io.EOF && !c.isDeaf() {
+		if errors.Is(err, io.EOF) && !c.isDeaf() {
 			if tcp, is := to.(*net.TCPConn); is && tcp.CloseWrite() == nil {
 				return
 			}
@@ -206,9 +207,7 @@ func (c *connection) carry(to net.Conn, bytes []byte) bool {
 		case c.isDeaf():
 			return true
 		case worst.kind == slow && !late:
-			timer := time.NewTimer(worst.speed.delay(len(bytes)))
-			defer timer.Stop()
-			wait, changed = timer.C, nil
+			wait, changed = time.After(worst.speed.delay(len(bytes))), nil
 		case worst.kind != stalled:
 			_, err := to.Write(bytes)
 			return err == nil || c.isDeaf()
@@ -230,16 +229,16 @@ const maxClientID = 1 << 10
 // readClientID reads a Kafka client's first request up to its client id: size, key, version, correlation id, and a string
 // with its length, -1 for none (Kafka's protocol guide, request header v1; v2 only adds to it). It returns all that it read.
 func readClientID(from io.Reader) (head []byte, id string) {
-	head = make([]byte, 4+2+2+4+2)
-	n, err := io.ReadFull(from, head)
+	const lengthAt, idAt = 4 + 2 + 2 + 4, 4 + 2 + 2 + 4 + 2
+	head = make([]byte, idAt+maxClientID)
+	n, err := io.ReadFull(from, head[:idAt])
 	if err != nil {
 		return head[:n], ""
 	}
-	length := int(int16(binary.BigEndian.Uint16(head[12:])))
+	length := int(int16(binary.BigEndian.Uint16(head[lengthAt:])))
 	if length <= 0 || length > maxClientID {
-		return head, ""
+		return head[:idAt], ""
 	}
-	text := make([]byte, length)
-	n, _ = io.ReadFull(from, text) // what is missing shows when the connection is read on
-	return append(head, text[:n]...), string(text[:n])
+	n, _ = io.ReadFull(from, head[idAt:idAt+length]) // what is missing shows when the connection is read on
+	return head[:idAt+n], string(head[idAt : idAt+n])
 }

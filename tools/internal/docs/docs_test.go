@@ -21,7 +21,7 @@ var (
 // TestReferences: what a page names as `path:text` stands in that file.
 func TestReferences(t *testing.T) {
 	t.Parallel()
-	for name, atLeast := range map[string]int{"docs/ARCHITECTURE.md": 30, "docs/DELIVERY.md": 25} {
+	for name, atLeast := range map[string]int{"docs/ARCHITECTURE.md": 30, "docs/DELIVERY.md": 25, "docs/FAULTS.md": 0} {
 		page, err := os.ReadFile(filepath.Join(root, name))
 		require.NoError(t, err)
 		found := reference.FindAllStringSubmatch(string(page), -1)
