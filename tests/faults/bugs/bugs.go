@@ -1,8 +1,8 @@
 // Package bugs has real bugs that the fault suite must find when they are put back into the services: what finds nothing
 // proves nothing. bugs.yaml lists them; no file of the product has one.
 //
-// Each has a plan with a fault that makes it show: that of a seed, or one with steps of its own where what must break is
-// seldom drawn. `make prove-checker` plays each twice: with the bug the checker must name it, without it must find nothing.
+// Each has a plan with the fault that makes it show, since a seed may break everything but that. `make prove-checker` plays each
+// twice: with the bug the checker must name it, without the bug it must find nothing.
 package bugs
 
 import (
@@ -35,28 +35,9 @@ type Bug struct {
 	// Changes make it.
 	Changes []overlay.Change
 	// Plan makes it show.
-	Plan Plan
+	Plan faults.Plan
 	// Finding is the name of the finding that must be wrong then, and Says a pattern for what it must say.
 	Finding, Says string
-}
-
-// Plan is what is to happen.
-type Plan struct {
-	// Seed draws the orders, and the faults if there are no Steps.
-	Seed         uint64
-	Orders, Rate int
-	// Provider has a payment provider behind HTTP.
-	Provider bool
-	Steps    []faults.Step
-}
-
-// Faults is the plan as the fault suite carries it out.
-func (p Plan) Faults() faults.Plan {
-	shape := faults.Shape{Orders: p.Orders}
-	if len(p.Steps) == 0 {
-		return faults.Draw(p.Seed, shape)
-	}
-	return faults.Plan{Seed: p.Seed, Shape: shape, Replicas: 1, Provider: p.Provider, Rate: p.Rate, Steps: p.Steps}
 }
 
 // All returns the bugs of bugs.yaml.

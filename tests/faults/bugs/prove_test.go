@@ -26,7 +26,7 @@ func TestCheckerSees(t *testing.T) {
 			began := time.Now()
 			buggy := t.TempDir()
 			require.NoError(t, b.Build(t.Context(), root, bin, buggy))
-			found := play(t, b.Plan.Faults(), buggy)
+			found := play(t, b.Plan, buggy)
 			said := ""
 			for _, c := range found.Checks {
 				for _, w := range c.Wrong {
@@ -38,7 +38,7 @@ func TestCheckerSees(t *testing.T) {
 			require.NotEmpty(t, said, "nothing says %q of %q, but:\n%v", b.Says, b.Finding, found.Err())
 			fmt.Printf("%s\n  %s: %s\n  %d things were wrong; %.0f s\n", b.Name, b.Finding, said, len(found.Wrong), time.Since(began).Seconds())
 
-			sound := play(t, b.Plan.Faults(), bin)
+			sound := play(t, b.Plan, bin)
 			require.NoError(t, sound.Err(), "without the bug")
 			fmt.Printf("  without it: %s\n", sound)
 		})
