@@ -144,7 +144,7 @@ test-rolling-native: bin/gotestsum build
 test-faults test-faults-native: bin/gotestsum build-faults
 	@mkdir -p .build
 	@STACK=$(if $(filter test-faults,$@),embedded,native) SEEDS=$(if $(filter test-faults,$@),3,1) FROM=3 ORDERS=150 \
-		bin/gotestsum --format standard-verbose -- -count=1 -timeout 10m -tags faults -run '^TestSeeds$$' ./tests/faults 2>&1 | tee .build/$@.txt
+		bin/gotestsum --format standard-verbose -- -count=1 -timeout 10m -tags faults -run '^(TestSeeds|TestToolsBreakRealServices)$$' ./tests/faults ./tests/faults/inject 2>&1 | tee .build/$@.txt
 
 .PHONY: chaos
 chaos: build-faults ## break a whole system by seeds, and check its books: SEEDS=100 FROM=1 ORDERS=300; VERBOSE=1 tells each fault

@@ -192,9 +192,14 @@ func link(r *rand.Rand, p Plan) (on []string, with string) {
 // linkName is what a step calls the connections of a service to a server.
 func linkName(service, server string) string { return service + " to " + server }
 
-func records(r *rand.Rand, _ Plan) (on []string, with string) {
+// records draws a topic's. On native servers Kafka must be up for it, so it is on that too.
+func records(r *rand.Rand, p Plan) (on []string, with string) {
 	topics := slices.DeleteFunc(events.Topics(), func(t events.Topic) bool { return t.Kind != events.KindEvent && t.Kind != events.KindCommand })
-	return []string{topics[r.IntN(len(topics))].Name}, ""
+	on = []string{topics[r.IntN(len(topics))].Name}
+	if p.Native {
+		on = append(on, "kafka-1")
+	}
+	return on, ""
 }
 
 // some draws n of names.

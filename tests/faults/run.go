@@ -146,14 +146,18 @@ func (r *run) close(ctx context.Context) error {
 
 // perform has everything happen, and then looks.
 func (r *run) perform(ctx context.Context) error {
-	shops := make([]*client.System, r.plan.Replicas)
-	for i := range shops {
-		system, err := r.connect(i + 1)
+	var shops []*client.System
+	defer func() {
+		for _, system := range shops {
+			system.Close()
+		}
+	}()
+	for number := 1; number <= r.plan.Replicas; number++ {
+		system, err := r.connect(number)
 		if err != nil {
 			return err
 		}
-		defer system.Close()
-		shops[i] = system
+		shops = append(shops, system)
 	}
 	r.system, r.load = shops[0], newLoad(r.plan, shops, r.wrong)
 

@@ -45,7 +45,9 @@ func start(t *testing.T) *system {
 	env := s.provider.Env()
 	env[""] = s.processes.Env()
 	env["payment"] = append(env["payment"], "PAYMENT_PROVIDER_TIMEOUT=1s")
-	s.stack, err = stack.Start(t.Context(), stack.Options{Bin: bin, Dir: dir, Services: services, Env: env, Between: s.network.Between})
+	s.stack, err = stack.Start(t.Context(), stack.Options{
+		Bin: bin, Dir: dir, Services: services, Env: env, Between: s.network.Between, ReadyTimeout: 4 * time.Minute,
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.stack.Stop(context.Background())) })
 	addresses := client.Addresses{URLs: map[string]string{}}

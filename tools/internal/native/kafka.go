@@ -121,6 +121,8 @@ func nodeSettings(node, nodes int, dir, address, advertised, controller, voters 
 		"group.initial.rebalance.delay.ms=0",
 		"offsets.topic.num.partitions=6",
 		"transaction.state.log.num.partitions=6",
+		// Its default, 128 MiB in one piece, is half of the small heap: a broker that had much to recover died of it.
+		"log.cleaner.dedupe.buffer.size=16777216",
 		"share.coordinator.state.topic.num.partitions=1",
 		fmt.Sprintf("default.replication.factor=%d", nodes),
 		fmt.Sprintf("min.insync.replicas=%d", inSync),
