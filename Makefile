@@ -158,6 +158,10 @@ chaos: build-faults ## break a whole system by seeds, and check its books: SEEDS
 	@SEEDS=$(or $(SEEDS),100) FROM=$(or $(FROM),1) ORDERS=$(or $(ORDERS),300) \
 		go test -v -count=1 -timeout 0 -tags faults -run '^TestSeeds$$' ./tests/faults
 
+.PHONY: prove-checker
+prove-checker: build-faults ## put real bugs back into the services, one at a time, and see the fault suite name each; BUG="no_inbox" for some
+	@go test -v -count=1 -timeout 0 -tags faults -run '^TestCheckerSees$$/$(BUG)' ./tests/faults/bugs
+
 .PHONY: mutants
 mutants: ## take the mechanism out of each guarantee, one at a time, and see its test go red; ARGS="inbox" for some
 	@go run ./tools/cmd/mutants $(ARGS)

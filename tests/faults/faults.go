@@ -58,6 +58,8 @@ func (r *run) fault(s Step) fault {
 		return simple(func() func() { return r.network.HalfOpen(link) })
 	case Outside:
 		return simple(func() func() { return r.provider.Begin(inject.Manner(s.With)) })
+	case Restart:
+		return restart{r, s.On}
 	case Again, Late, Shuffled:
 		return &again{run: r, step: s}
 	default:
@@ -81,6 +83,18 @@ func (k kill) Begin(context.Context) error {
 func (k kill) End(ctx context.Context) error {
 	return each(k.on, func(name string) error { return k.run.stack.Restart(ctx, name) })
 }
+
+// restart has processes stop as they do in a deploy, and starts them again.
+type restart struct {
+	run *run
+	on  []string
+}
+
+func (s restart) Begin(ctx context.Context) error {
+	return each(s.on, func(name string) error { return s.run.stack.Restart(ctx, name) })
+}
+
+func (restart) End(context.Context) error { return nil }
 
 // each calls fn for all names at once.
 func each(names []string, fn func(name string) error) error {

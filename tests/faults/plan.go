@@ -19,9 +19,11 @@ type Kind string
 
 // The kinds of faults; docs/FAULTS.md says what each is.
 const (
-	KillOne      Kind = "kill one"
-	KillTwo      Kind = "kill two"
-	KillAll      Kind = "kill all"
+	KillOne Kind = "kill one"
+	KillTwo Kind = "kill two"
+	KillAll Kind = "kill all"
+	// Restart is of processes that are told to stop, as a deploy does.
+	Restart      Kind = "restart"
 	KillKafka    Kind = "kill kafka"
 	KillPostgres Kind = "kill postgres"
 	KillRedis    Kind = "kill redis"

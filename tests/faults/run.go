@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,8 @@ type Config struct {
 	Dir string
 	// Libs is the folder of Kafka's jars, for native stacks.
 	Libs string
+	// Quiet is how long everything may take to hold once all is mended; 0 means two minutes.
+	Quiet time.Duration
 	// Say hears of each fault; nil is nobody.
 	Say func(format string, args ...any)
 }
@@ -262,7 +265,7 @@ func (r *run) forget(process string) chan struct{} {
 
 // quiet waits until everything holds, while an operator looks after the dead letters.
 func (r *run) quiet(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, quietTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.cfg.Quiet, quietTimeout))
 	defer cancel()
 	operating, stop := context.WithCancel(ctx)
 	var operator sync.WaitGroup

@@ -289,10 +289,11 @@ var led = func() map[string][]string {
 	return allowed
 }()
 
-// causes: each message of the order service was led to by what the saga allows, and by requests and deadlines as often as
-// the saga says.
+// causes: each message of the order service was led to by what the saga allows, which leads to one of a type: a deadline fires
+// once. Requests and deadlines led to some as often as the saga says.
 func (s story) causes() {
-	outer := map[string]map[string]bool{} // by kind
+	outer := map[string]map[string]bool{}    // by kind
+	first := map[[2]string]evidence.Record{} // by cause and type
 	var placed string
 	for _, r := range s.topics[events.TopicOrderCreated] {
 		placed = r.Event.CausationID
@@ -310,8 +311,15 @@ func (s story) causes() {
 				step, _, _ := strings.Cut(rest, ":")
 				kind = causeDeadline + step
 			}
-			if allowed, is := led[r.Event.Type]; is && !slices.Contains(allowed, kind) {
-				s.say("%s was led to by %s (%s), must be by %s", r, kind, cause, strings.Join(allowed, " or "))
+			if allowed, is := led[r.Event.Type]; is {
+				if !slices.Contains(allowed, kind) {
+					s.say("%s was led to by %s (%s), must be by %s", r, kind, cause, strings.Join(allowed, " or "))
+				}
+				if was, twice := first[[2]string{cause, r.Event.Type}]; twice {
+					s.say("%s was led to by %s (%s), which has led to %s before", r, kind, cause, was)
+				} else {
+					first[[2]string{cause, r.Event.Type}] = r
+				}
 			}
 			if _, inside := s.byID[cause]; !inside && cause != placed {
 				if outer[kind] == nil {

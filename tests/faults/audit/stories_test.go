@@ -100,6 +100,13 @@ func TestStories(t *testing.T) {
 			evidence: journal("silent", func(s *evidence.Saga) {
 				s.Journal = slices.DeleteFunc(s.Journal, func(j saga.Entry) bool { return j.Kind == saga.EntryDeadlinePassed })
 			})},
+		{name: "a deadline that fired twice", finding: finding, says: ", which has led to inventory.release m-",
+			world: func(w *world) {
+				topic, at := w.find("inventory.release", "asked-twice")
+				var body events.InventoryRelease
+				w.body("inventory.release", "asked-twice", &body)
+				w.say("order", "asked-twice", w.records[topic][at+1].Event.CausationID, body)
+			}},
 		{name: "another request", finding: finding, says: "its creation was led to by request-confirmed, must be by the request, request-other",
 			evidence: func(e *audit.Evidence) { e.Placed[0].RequestID = "request-other" }},
 		{name: "a deadline of a journal that was cut", evidence: journal("silent", func(s *evidence.Saga) {

@@ -1,14 +1,12 @@
 // Command mutants takes the mechanism out of each guarantee, one at a time, and expects the test that guards it to
-// fail: a guarantee whose test cannot fail is not one. mutants.yaml lists them. The working tree is not touched: the
-// changed file is laid over the old one with go's -overlay.
+// fail: a guarantee whose test cannot fail is not one. mutants.yaml lists them. The working tree is not touched, see
+// package overlay.
 package main
 
 import (
 	"bytes"
 	"context"
 	_ "embed"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +16,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/orderflow/orderflow/tools/overlay"
 )
 
 //go:embed mutants.yaml
@@ -27,8 +27,8 @@ var list []byte
 type mutant struct {
 	// Guarantee is the sentence that is broken.
 	Guarantee string
-	// File, with Old replaced by New, which must occur once.
-	File, Old, New string
+
+	overlay.Change `yaml:",inline"`
 	// Module, Package and Tests say which tests must fail: Tests is a pattern for go test -run.
 	Module, Package, Tests string
 }
@@ -42,10 +42,8 @@ func main() {
 
 // run plays the mutants whose guarantee or file contains one of the words, or all of them.
 func run(ctx context.Context, words []string) error {
-	var mutants []mutant
-	dec := yaml.NewDecoder(bytes.NewReader(list))
-	dec.KnownFields(true)
-	if err := dec.Decode(&mutants); err != nil {
+	mutants, err := listed()
+	if err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "mutants")
@@ -75,6 +73,14 @@ func run(ctx context.Context, words []string) error {
 	return nil
 }
 
+// listed is what mutants.yaml has.
+func listed() (mutants []mutant, err error) {
+	dec := yaml.NewDecoder(bytes.NewReader(list))
+	dec.KnownFields(true)
+	err = dec.Decode(&mutants)
+	return mutants, err
+}
+
 func wanted(m mutant, words []string) bool {
 	for _, w := range words {
 		if strings.Contains(strings.ToLower(m.Guarantee+m.File), strings.ToLower(w)) {
@@ -91,29 +97,14 @@ var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
 // play runs the tests over one mutant and returns the names of those that failed. A mutant that does not compile, or
 // whose Old is not there, is an error: it proves nothing.
 func play(ctx context.Context, m mutant, dir string) ([]string, error) {
-	file, err := filepath.Abs(m.File)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	laid, err := overlay.Write(".", dir, m.Change)
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	if n := strings.Count(string(text), m.Old); n != 1 {
-		return nil, fmt.Errorf("%s has %q %d times, it must be there once", m.File, m.Old, n)
-	}
-	mutated, overlay := dir+".go", dir+".json"
-	replaced, err := json.Marshal(map[string]map[string]string{"Replace": {file: mutated}})
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(
-		os.WriteFile(mutated, []byte(strings.Replace(string(text), m.Old, m.New, 1)), 0o600),
-		os.WriteFile(overlay, replaced, 0o600),
-	); err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-overlay", overlay, "-count=1", "-timeout=180s", "-run", m.Tests, m.Package)
+	cmd := exec.CommandContext(ctx, "go", "test", "-overlay", laid, "-count=1", "-timeout=180s", "-run", m.Tests, m.Package)
 	cmd.Dir = m.Module
 	out, err := cmd.CombinedOutput()
 	var red []string
