@@ -146,7 +146,7 @@ func TestParkedMessagesHaveTheirAttempts(t *testing.T) {
 		a := newFailing()
 		a.fail("k", 1, errors.New("not now"))
 		s := testkit.Start(t, topics("adder"))
-		svc := testkit.Run(s, "adder", a.run, "DATABASE_URL="+url, "CONSUMER_BACKOFF_INITIAL=1s", "CONSUMER_BACKOFF_MAX=1s", "CONSUMER_MAX_IN_FLIGHT=1")
+		svc := testkit.Run(s, "adder", a.run, "DATABASE_URL="+url, "CONSUMER_BACKOFF_INITIAL=3s", "CONSUMER_BACKOFF_MAX=3s", "CONSUMER_MAX_IN_FLIGHT=1")
 		e := s.Send("/test", "k", numberGiven{N: 1})
 		s.Send("/test", "k", numberGiven{N: 2})
 		for i := range 20 { // on both partitions, though only one message may be in hand
