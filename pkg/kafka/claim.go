@@ -308,7 +308,10 @@ func unmarshal(record *sarama.ConsumerMessage) *message.Message {
 // finish gives the message's place free and marks the offset if it was the lowest unfinished one.
 func (c *claim) finish(j job) {
 	failpoint.Pass(failpoint.OffsetBeforeCommit)
+	// Before run is told to look: it would find its own places taken, and wait for a shared one that may never come free.
+	<-j.slot
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.hand--
 	c.bytes -= size(j.record)
 	next, moved := c.tracker.finish(j.ticket)
@@ -321,8 +324,6 @@ func (c *claim) finish(j job) {
 		default:
 		}
 	}
-	c.mu.Unlock()
-	<-j.slot
 }
 
 // room is where a token for the next message may be put, beside those in hand: nil when it must wait for one of them. One

@@ -154,7 +154,14 @@ func comeAndGo(t *testing.T, eager, static bool) {
 					t.Error(err)
 				}
 			}
-			<-time.After(100 * time.Millisecond)
+			// Not so far ahead that a slow machine could not come up with it in the end.
+			for handled := 0; ; {
+				<-time.After(100 * time.Millisecond)
+				err := f.db.QueryRowContext(ctx, `SELECT COUNT(*) FROM effects`).Scan(&handled)
+				if err != nil || handled >= keys*(n-10) {
+					break
+				}
+			}
 		}
 		sent <- n
 	}()
