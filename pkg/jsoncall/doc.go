@@ -11,7 +11,8 @@
 //
 // It promises that no call lasts longer than its attempts' timeouts and the waits between them, that an answer of any
 // size takes bounded memory, that a redirect is not followed (it would take the request, its key and its token to
-// somebody else), and that no error holds the token or what the other side said of a person.
+// somebody else), that an answer is of the request that it is taken for, even when the other side answers twice (each request
+// has a connection of its own, which costs a handshake), and that no error holds the token or what the other side said of a person.
 //
 // It does not promise that a call which failed did nothing: the answer may have been lost. Ask again under the same key,
 // or call the deed off. It does not spare a side that is down: there is no circuit breaker, and each call tries anew.

@@ -62,7 +62,9 @@ type Caller struct {
 func New(who string, cfg Config, jitter func() float64, decides func(*Refusal) bool) *Caller {
 	cfg.URL = strings.TrimRight(cfg.URL, "/")
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 16
+	// A connection carries one request. Answers of HTTP/1.1 bear no mark of what they answer: a second answer that a side or
+	// its proxy sends would be taken for that to the next request on the connection, which is somebody else's charge.
+	transport.DisableKeepAlives = true
 	return &Caller{who: who, cfg: cfg, jitter: jitter, decides: decides, client: &http.Client{
 		Transport: transport,
 		// A redirect would take the request, its key and its token to somebody else, or make it a GET.
@@ -70,7 +72,7 @@ func New(who string, cfg Config, jitter func() float64, decides func(*Refusal) b
 	}}
 }
 
-// Close lets go of idle connections.
+// Close lets go of what connections are left.
 func (c *Caller) Close() { c.client.CloseIdleConnections() }
 
 // Post posts body to path under key until there is an answer that counts, and decodes it into answer, unless the status

@@ -2,6 +2,8 @@ package jsoncall_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -62,6 +64,32 @@ func TestAnswer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusCreated, status)
 	require.Equal(t, answer{N: 2}, got)
+}
+
+// A side that answers a request two times over: what is left of the first answer must not be taken for the second's.
+func TestAnswerIsOfItsOwnRequest(t *testing.T) {
+	t.Parallel()
+	c := start(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		body, _ := json.Marshal(answer{N: len(r.Header.Get("Idempotency-Key"))})
+		text := fmt.Sprintf("HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		_, _ = io.WriteString(conn, text)
+		// The second comes when the next request does, if that is on this connection.
+		if _, err := buffered.ReadByte(); err == nil {
+			_, _ = io.WriteString(conn, text)
+		}
+	})
+	for _, key := range []string{"a", "bb", "ccc"} {
+		var got answer
+		_, err := c.Post(t.Context(), "/things", key, answer{}, &got)
+		require.NoError(t, err)
+		require.Len(t, key, got.N)
+	}
 }
 
 func TestNoContentIsAnAnswer(t *testing.T) {

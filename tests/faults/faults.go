@@ -10,6 +10,7 @@ import (
 
 	"github.com/orderflow/orderflow/pkg/failpoint"
 	"github.com/orderflow/orderflow/tests/faults/inject"
+	"github.com/orderflow/orderflow/tools/client"
 )
 
 // fault is something that is broken for a while. End mends it, also when Begin failed.
@@ -197,8 +198,12 @@ type again struct {
 	late []inject.Record
 }
 
-func (a *again) Begin(ctx context.Context) (err error) {
-	all, err := a.run.records.Newest(ctx, a.step.On[0], newest)
+func (a *again) Begin(ctx context.Context) error {
+	var all []inject.Record
+	err := leads(ctx, func(ctx context.Context) (err error) {
+		all, err = a.run.records.Newest(ctx, a.step.On[0], newest)
+		return err
+	})
 	switch {
 	case err != nil:
 		return err
@@ -208,10 +213,21 @@ func (a *again) Begin(ctx context.Context) (err error) {
 	case a.step.Kind == Shuffled:
 		all = inject.Shuffled(all, rand.New(rand.NewPCG(a.run.plan.Seed, uint64(a.step.After))))
 	}
-	return a.run.records.Send(all...)
+	return a.send(ctx, all)
 }
 
-func (a *again) End(context.Context) error { return a.run.records.Send(a.late...) }
+func (a *again) End(ctx context.Context) error { return a.send(ctx, a.late) }
+
+func (a *again) send(ctx context.Context, all []inject.Record) error {
+	return leads(ctx, func(context.Context) error { return a.run.records.Send(all...) })
+}
+
+// leads tries until a broker that has just come back leads its partitions again.
+func leads(ctx context.Context, try func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return client.Eventually(ctx, try)
+}
 
 // instance is what a process of the stack is called as an INSTANCE_ID.
 func instance(process string) string {
