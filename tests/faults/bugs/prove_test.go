@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/orderflow/orderflow/tests/faults"
+	"github.com/orderflow/orderflow/tests/faults/bugs"
 )
 
 // quiet is how long everything may take to hold. With a bug it never does.
@@ -27,16 +29,9 @@ func TestCheckerSees(t *testing.T) {
 			buggy := t.TempDir()
 			require.NoError(t, b.Build(t.Context(), root, bin, buggy))
 			found := play(t, b.Plan, buggy)
-			said := ""
-			for _, c := range found.Checks {
-				for _, w := range c.Wrong {
-					if c.Name == b.Finding && said == "" && regexp.MustCompile(b.Says).MatchString(w) {
-						said = w
-					}
-				}
-			}
+			said := named(b, found)
 			require.NotEmpty(t, said, "nothing says %q of %q, but:\n%v", b.Says, b.Finding, found.Err())
-			fmt.Printf("%s\n  %s: %s\n  %d things were wrong; %.0f s\n", b.Name, b.Finding, said, len(found.Wrong), time.Since(began).Seconds())
+			fmt.Printf("%s, %.0f s: %s: %s\n", b.Name, time.Since(began).Seconds(), b.Finding, said)
 
 			sound := play(t, b.Plan, bin)
 			require.NoError(t, sound.Err(), "without the bug")
@@ -45,6 +40,18 @@ func TestCheckerSees(t *testing.T) {
 	}
 }
 
+// named is the first thing found that names the bug, empty for none.
+func named(b bugs.Bug, r faults.Result) string {
+	says := regexp.MustCompile(b.Says)
+	for _, c := range r.Checks {
+		if at := slices.IndexFunc(c.Wrong, says.MatchString); c.Name == b.Finding && at >= 0 {
+			return c.Wrong[at]
+		}
+	}
+	return ""
+}
+
+// play carries a plan out, all of it.
 func play(t *testing.T, p faults.Plan, bin string) faults.Result {
 	t.Helper()
 	r, err := faults.Run(t.Context(), p, faults.Config{Bin: bin, Dir: t.TempDir(), Quiet: quiet})
