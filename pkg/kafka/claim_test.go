@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -24,4 +25,44 @@ func TestPlaceIsFreeBeforeItIsToldOf(t *testing.T) {
 	require.Empty(t, c.moved)
 	c.mu.Unlock()
 	<-c.moved
+}
+
+// empty is a Parking in which nothing is found; meanwhile is called when it has looked.
+type empty struct {
+	Parking
+	meanwhile func()
+}
+
+func (e empty) First(context.Context, string, int32, string) ([]Parked, error) {
+	e.meanwhile()
+	return nil, nil
+}
+
+// A message that comes into the store while the claim looks whether its key has any left is not overtaken: the key goes on
+// only when all that was on its way had been stored before the look.
+func TestKeyGoesOnOnlyWhenNothingWasOnItsWay(t *testing.T) {
+	t.Parallel()
+	for name, stored := range map[string]bool{"stored before": true, "stored meanwhile": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := &claim{open: t.Context()}
+			c.parks = newParks(nil, "topic", 0, 10)
+			k := &parkedKey{key: "k", busy: true}
+			c.parks.keys["k"] = k
+			c.parks.enter(parking{key: k})
+			store := func() {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.parks.note(c.parks.batch())
+			}
+			meanwhile := store
+			if stored {
+				store()
+				meanwhile = func() {}
+			}
+			c.parks.store = empty{meanwhile: meanwhile}
+			require.Equal(t, !stored, c.tryFirsts(k), "it looks again")
+			require.Equal(t, !stored, c.parks.keys["k"] == k, "later messages go behind it")
+		})
+	}
 }

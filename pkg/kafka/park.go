@@ -221,7 +221,7 @@ func (c *claim) tryFirsts(k *parkedKey) bool {
 		return false
 	}
 	c.mu.Lock()
-	entered := k.entered
+	entered, all := k.entered, k.written == k.entered
 	c.mu.Unlock()
 	k.due = time.Time{}
 	first, err := p.store.First(c.open, p.topic, p.partition, k.key)
@@ -232,7 +232,7 @@ func (c *claim) tryFirsts(k *parkedKey) bool {
 	if len(first) == 0 {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if entered == k.entered && k.written == k.entered {
+		if all && entered == k.entered { // what was on its way when First looked is not seen by it, though it is stored now
 			delete(p.keys, k.key) // from now on its messages are handed out as they come
 			p.removed(k, k.stored)
 			return false
