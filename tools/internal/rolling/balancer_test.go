@@ -66,8 +66,9 @@ func balance(t *testing.T, urls ...string) *balancer {
 
 // ServeHTTP implements http.Handler.
 func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	for range b.backends {
-		one := b.backends[int(b.turn.Add(1))%len(b.backends)]
+	turn := int(b.turn.Add(1)) // once a request: others take turns meanwhile
+	for i := range b.backends {
+		one := b.backends[(turn+i)%len(b.backends)]
 		if one.ready.Load() {
 			one.proxy.ServeHTTP(w, r)
 			return
