@@ -4,16 +4,20 @@ package rolling_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/orderflow/orderflow/tools/client"
 )
 
 const (
@@ -75,6 +79,19 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	http.Error(w, "no replica is ready", http.StatusServiceUnavailable)
+}
+
+// await waits until the replica at url gets requests.
+func (b *balancer) await(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	i := slices.IndexFunc(b.backends, func(one *backend) bool { return one.url == url })
+	return client.Eventually(ctx, func(context.Context) error {
+		if !b.backends[i].ready.Load() {
+			return fmt.Errorf("%s is not ready, as the balancer sees it", url)
+		}
+		return nil
+	})
 }
 
 // watch probes until ctx ends.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,9 +53,17 @@ func TestRollingRestart(t *testing.T) {
 		}
 	}
 	t.Cleanup(stop)
-	urls := map[string]string{}
+	urls, balancers := map[string]string{}, map[string]*balancer{}
 	for _, service := range client.Services() {
-		urls[service] = balance(t, s.URL(service), s.URL(service+"-2")).URL
+		balancers[service] = balance(t, s.URL(service), s.URL(service+"-2"))
+		urls[service] = balancers[service].URL
+	}
+	// restart goes on when the balancer sends the replica requests again, as a Deployment's controller does.
+	restart := func(replica string) error {
+		if err := s.Restart(t.Context(), replica); err != nil {
+			return fmt.Errorf("restart %s: %w", replica, err)
+		}
+		return balancers[strings.TrimSuffix(replica, "-2")].await(t.Context(), s.URL(replica))
 	}
 	system, err := client.New(client.Addresses{URLs: urls, Brokers: s.Brokers(), RedisURL: s.RedisURL()})
 	require.NoError(t, err)
@@ -74,7 +83,7 @@ func TestRollingRestart(t *testing.T) {
 	during("before", goOn)
 	deploy(t, bin, "order", next)
 	during("two versions", func() {
-		require.NoError(t, s.Restart(t.Context(), "order-2"))
+		require.NoError(t, restart("order-2"))
 		charges.until(t, phases, true)
 	})
 	during("restarted one at a time", func() {
@@ -82,8 +91,8 @@ func TestRollingRestart(t *testing.T) {
 		for _, service := range client.Services() {
 			all.Go(func() {
 				for _, replica := range []string{service, service + "-2"} {
-					if err := s.Restart(t.Context(), replica); err != nil {
-						t.Errorf("restart %s: %s", replica, err)
+					if err := restart(replica); err != nil {
+						t.Error(err)
 					}
 				}
 			})
@@ -95,7 +104,7 @@ func TestRollingRestart(t *testing.T) {
 	during("killed one at a time", func() {
 		for _, replica := range []string{"order", "order-2"} {
 			require.NoError(t, s.Kill(replica))
-			require.NoError(t, s.Restart(t.Context(), replica))
+			require.NoError(t, restart(replica))
 		}
 	})
 	during("after", goOn)
