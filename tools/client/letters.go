@@ -33,27 +33,23 @@ func (s *System) ListLetters(ctx context.Context, service string, f letters.List
 	if err != nil {
 		return nil, false, err
 	}
-	for {
-		limit := min(maxLetters, most-len(all))
-		f.Limit = &limit
+	what := "list the dead letters of " + service
+	return upTo(most, maxLetters, func(limit int, cursor *string) ([]letters.Letter, *string, error) {
+		f.Limit, f.Cursor = &limit, cursor
 		a, err := c.ListDeadLettersWithResponse(ctx, &f)
 		if err != nil {
-			return nil, false, fmt.Errorf("list the dead letters of %s: %w", service, err)
+			return nil, nil, fmt.Errorf("%s: %w", what, err)
 		}
-		page, err := answered("list the dead letters of "+service, a.JSON200, a.HTTPResponse, a.Body)
+		page, err := answered(what, a.JSON200, a.HTTPResponse, a.Body)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
-		all = append(all, page.Items...)
-		cursor, err := nextCursor(a.HTTPResponse)
+		next, err := nextCursor(a.HTTPResponse)
 		if err != nil {
-			return nil, false, fmt.Errorf("list the dead letters of %s: %w", service, err)
+			return nil, nil, fmt.Errorf("%s: %w", what, err)
 		}
-		if cursor == nil || len(all) >= most {
-			return all, cursor != nil, nil
-		}
-		f.Cursor = cursor
-	}
+		return page.Items, next, nil
+	})
 }
 
 // Causes counts a service's dead letters that match by cause, the most frequent first.

@@ -18,27 +18,22 @@ func (s *System) ListParked(ctx context.Context, service string, f parked.ListPa
 		return nil, false, err
 	}
 	what := "list the parked keys of " + service
-	for {
-		limit := min(maxParked, most-len(all))
-		f.Limit = &limit
+	return upTo(most, maxParked, func(limit int, cursor *string) ([]parked.Key, *string, error) {
+		f.Limit, f.Cursor = &limit, cursor
 		a, err := c.ListParkedWithResponse(ctx, &f)
 		if err != nil {
-			return nil, false, fmt.Errorf("%s: %w", what, err)
+			return nil, nil, fmt.Errorf("%s: %w", what, err)
 		}
 		page, err := answered(what, a.JSON200, a.HTTPResponse, a.Body)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
-		all = append(all, page.Items...)
-		cursor, err := nextCursor(a.HTTPResponse)
+		next, err := nextCursor(a.HTTPResponse)
 		if err != nil {
-			return nil, false, fmt.Errorf("%s: %w", what, err)
+			return nil, nil, fmt.Errorf("%s: %w", what, err)
 		}
-		if cursor == nil || len(all) >= most {
-			return all, cursor != nil, nil
-		}
-		f.Cursor = cursor
-	}
+		return page.Items, next, nil
+	})
 }
 
 // Parked reads the key of a message that waits at a service, with its first messages. id is any of them.

@@ -11,24 +11,15 @@ import (
 
 // Sagas lists the sagas that a filter selects, the oldest first, but no more than most. It tells whether there are more.
 func (s *System) Sagas(ctx context.Context, f orderapi.ListSagasParams, most int) (all []orderapi.Saga, more bool, err error) {
-	all = []orderapi.Saga{}
-	for {
-		limit := min(pageSize, most-len(all))
-		f.Limit = &limit
+	return upTo(most, pageSize, func(limit int, cursor *string) ([]orderapi.Saga, *string, error) {
+		f.Limit, f.Cursor = &limit, cursor
 		a, err := s.Orders.ListSagasWithResponse(ctx, &f)
 		if err != nil {
-			return nil, false, fmt.Errorf("list sagas: %w", err)
+			return nil, nil, fmt.Errorf("list sagas: %w", err)
 		}
 		page, err := answered("list sagas", a.JSON200, a.HTTPResponse, a.Body)
-		if err != nil {
-			return nil, false, err
-		}
-		all = append(all, page.Items...)
-		if page.NextCursor == nil || len(all) >= most {
-			return all, page.NextCursor != nil, nil
-		}
-		f.Cursor = page.NextCursor
-	}
+		return page.Items, page.NextCursor, err
+	})
 }
 
 // Saga reads a saga, and what an operator may do with it.

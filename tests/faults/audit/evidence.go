@@ -14,7 +14,6 @@ import (
 	notificationapi "github.com/orderflow/orderflow/api/rest/notification"
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
 	"github.com/orderflow/orderflow/pkg/database"
-	"github.com/orderflow/orderflow/pkg/deadletter"
 	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/testkit/evidence"
@@ -124,7 +123,7 @@ type Sums struct{ Orders, Confirmed, Cancelled, Spent int64 }
 func (r *reader) gather(ctx context.Context, placed []Placed, o Options) (e Evidence, err error) {
 	e = Evidence{Placed: placed, Tables: map[string]evidence.Tables{}, Letters: map[string][]letters.Letter{}}
 	for _, read := range []func() error{
-		func() (err error) { e.Lag, err = r.admin.Behind(ctx, groups()); return err },
+		func() (err error) { e.Lag, err = r.admin.Behind(ctx, client.Groups()); return err },
 		func() error { return r.tables(ctx, &e) },
 		func() error { return r.orders(ctx, &e) },
 		func() error { return r.participants(ctx, &e) },
@@ -138,21 +137,6 @@ func (r *reader) gather(ctx context.Context, placed []Placed, o Options) (e Evid
 		}
 	}
 	return e, nil
-}
-
-// groups are all consumer groups with the topics that each reads.
-func groups() map[string][]string {
-	all := map[string][]string{}
-	for _, service := range client.Services() {
-		for _, t := range events.Received(service) {
-			group := service
-			if t.Kind == events.KindDeadLetter {
-				group = deadletter.IndexGroup(service)
-			}
-			all[group] = append(all[group], t.Name)
-		}
-	}
-	return all
 }
 
 func (r *reader) tables(ctx context.Context, e *Evidence) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/orderflow/orderflow/tools/client"
 	"github.com/orderflow/orderflow/tools/internal/bench"
 	"github.com/orderflow/orderflow/tools/internal/terminal"
 )
@@ -156,7 +157,7 @@ func (b benchCmd) measure(ctx context.Context, c console, dir string, cfg bench.
 	if opts.Native != nil {
 		opts.Native.JVM = bench.KafkaJVM()
 	}
-	cfg.Stack, cfg.Groups, cfg.Warmup, cfg.Window, cfg.Seed = opts, ourGroups(), b.Warmup, b.Duration, b.Seed
+	cfg.Stack, cfg.Groups, cfg.Warmup, cfg.Window, cfg.Seed = opts, client.Groups(), b.Warmup, b.Duration, b.Seed
 	if opts.Native != nil {
 		cfg.BreakIn = b.BreakIn // the embedded Kafka is compiled
 	}

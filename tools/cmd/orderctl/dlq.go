@@ -63,6 +63,23 @@ func (s scope) names() []string {
 	return []string{s.Service}
 }
 
+// ofEach lists what services have, in the order of compare, but no more than most. It tells whether there is more.
+func ofEach[T any](services []string, most int, list func(service string) ([]T, bool, error), compare func(a, b T) int) (all []T, more bool, err error) {
+	all = []T{}
+	for _, service := range services {
+		some, others, err := list(service)
+		if err != nil {
+			return nil, false, err
+		}
+		all, more = append(all, some...), more || others
+	}
+	slices.SortStableFunc(all, compare)
+	if len(all) > most {
+		all, more = all[:most], true
+	}
+	return all, more, nil
+}
+
 // dlqScope is which services' letters are meant.
 type dlqScope struct {
 	scope `embed:""`
@@ -152,20 +169,15 @@ func (d dlqListCmd) Run(ctx context.Context, c console) error {
 		return err
 	}
 	defer system.Close()
-	all, more := []found{}, false
-	for _, service := range d.names() {
-		some, others, err := system.ListLetters(ctx, service, listed(f), d.Limit)
-		if err != nil {
-			return err
+	all, more, err := ofEach(d.names(), d.Limit, func(service string) (some []found, more bool, err error) {
+		listed, more, err := system.ListLetters(ctx, service, listed(f), d.Limit)
+		for _, l := range listed {
+			some = append(some, found{service, l})
 		}
-		more = more || others
-		for _, l := range some {
-			all = append(all, found{service, l})
-		}
-	}
-	slices.SortStableFunc(all, func(a, b found) int { return b.FailedAt.Compare(a.FailedAt) })
-	if len(all) > d.Limit {
-		all, more = all[:d.Limit], true
+		return some, more, err
+	}, func(a, b found) int { return b.FailedAt.Compare(a.FailedAt) })
+	if err != nil {
+		return err
 	}
 	return d.print(c, all, more)
 }

@@ -127,6 +127,12 @@ func fakeService(t *testing.T) (url string, asked func() []string) {
 	})
 	mux.HandleFunc("POST /admin/dead-letters/{id}/redrive", verb(http.StatusAccepted, "redriving"))
 	mux.HandleFunc("POST /admin/dead-letters/{id}/discard", verb(http.StatusOK, "discarded"))
+	return serve(t, mux, requests)
+}
+
+// serve serves what stands for services, which note their requests, and returns its address and what takes the notes.
+func serve(t *testing.T, mux *http.ServeMux, requests <-chan string) (url string, asked func() []string) {
+	t.Helper()
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL, func() []string {

@@ -12,7 +12,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/tools/client"
@@ -73,25 +72,10 @@ func (l lagCmd) Run(ctx context.Context, c console) (err error) {
 	}
 }
 
-// ourGroups are the consumer groups of the services and the topics of each, from the contracts.
-func ourGroups() map[string][]string {
-	groups := map[string][]string{}
-	for _, service := range client.Services() {
-		for _, topic := range events.Received(service) {
-			group := service
-			if topic.Kind == events.KindDeadLetter {
-				group = deadletter.IndexGroup(service)
-			}
-			groups[group] = append(groups[group], topic.Name)
-		}
-	}
-	return groups
-}
-
 // groups are those to show with the topics that they are known to read. Groups of a service beside its own, such as
 // those of a replay, are found in the cluster.
 func (l lagCmd) groups(ctx context.Context, admin *kafka.Admin) (map[string][]string, error) {
-	ours := ourGroups()
+	ours := client.Groups()
 	if len(l.Groups) > 0 {
 		chosen := map[string][]string{}
 		for _, name := range l.Groups {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -67,20 +66,15 @@ func (l parkedListCmd) Run(ctx context.Context, c console) error {
 		return err
 	}
 	defer system.Close()
-	all, more := []parkedKey{}, false
-	for _, service := range l.names() {
-		some, others, err := system.ListParked(ctx, service, f, l.Limit)
-		if err != nil {
-			return err
+	all, more, err := ofEach(l.names(), l.Limit, func(service string) (some []parkedKey, more bool, err error) {
+		keys, more, err := system.ListParked(ctx, service, f, l.Limit)
+		for _, k := range keys {
+			some = append(some, parkedKey{service, k})
 		}
-		more = more || others
-		for _, k := range some {
-			all = append(all, parkedKey{service, k})
-		}
-	}
-	slices.SortStableFunc(all, func(a, b parkedKey) int { return a.Since.Compare(b.Since) })
-	if len(all) > l.Limit {
-		all, more = all[:l.Limit], true
+		return some, more, err
+	}, func(a, b parkedKey) int { return a.Since.Compare(b.Since) })
+	if err != nil {
+		return err
 	}
 	if l.JSON {
 		return printJSON(c, all)

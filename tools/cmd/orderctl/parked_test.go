@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -64,15 +63,7 @@ func fakeParked(t *testing.T, state string) (url string, asked func() []string) 
 		}
 		answer(w, `{"id":"t-0-1","state":%q,"error_type":"permanent","error":"no such order"}`, state)
 	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server.URL, func() []string {
-		var all []string
-		for len(requests) > 0 {
-			all = append(all, <-requests)
-		}
-		return all
-	}
+	return serve(t, mux, requests)
 }
 
 func TestParkedCommands(t *testing.T) {

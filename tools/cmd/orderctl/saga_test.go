@@ -59,15 +59,7 @@ func fakeOrders(t *testing.T) (url string, asked func() []string) {
 	})
 	answer("GET /v1/customers/c-1/notifications", `{"items":[{"id":"n","order_id":"o-1","kind":"order_placed","title":"We have your order","at":"2026-11-21T12:00:01Z"},
 		{"id":"n2","order_id":"o-2","kind":"order_placed","title":"Another","at":"2026-11-21T12:00:01Z"}]}`)
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server.URL, func() []string {
-		var all []string
-		for len(requests) > 0 {
-			all = append(all, <-requests)
-		}
-		return all
-	}
+	return serve(t, mux, requests)
 }
 
 func TestSagaCommands(t *testing.T) {

@@ -4,7 +4,6 @@ package rolling_test
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,43 +16,35 @@ import (
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/tools/client"
+	"github.com/orderflow/orderflow/tools/overlay"
 )
 
 // A version to come: the order service says through which channel an order came, to those that it sends commands to.
-var changes = []struct{ file, old, new string }{
-	{"api/schemas/payment.charge.json", `"payment_method": {`, `"channel": {"description": "Where the order came in.", "type": "string"}, "payment_method": {`},
-	{"api/events/payment.go", "PaymentMethod string `json:\"payment_method\"`", "PaymentMethod string `json:\"payment_method\"`\nChannel string `json:\"channel,omitempty\"`"},
-	{"services/order/internal/fulfilment/plan.go", "PaymentMethod: o.PaymentMethod}", "PaymentMethod: o.PaymentMethod, Channel: \"web\"}"},
+var changes = []overlay.Change{
+	{File: "api/schemas/payment.charge.json", Old: `"payment_method": {`, New: `"channel": {"description": "Where the order came in.", "type": "string"}, "payment_method": {`},
+	{File: "api/events/payment.go", Old: "PaymentMethod string `json:\"payment_method\"`", New: "PaymentMethod string `json:\"payment_method\"`\nChannel string `json:\"channel,omitempty\"`"},
+	{File: "services/order/internal/fulfilment/plan.go", Old: "PaymentMethod: o.PaymentMethod}", New: "PaymentMethod: o.PaymentMethod, Channel: \"web\"}"},
 }
 
 // nextVersion builds the order service with the changes, and returns the binary's path. `make verify` would let them in.
 func nextVersion(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	contracts := filepath.Join(dir, "api")
+	contracts, binary := filepath.Join(dir, "api"), filepath.Join(dir, "order")
 	require.NoError(t, os.CopyFS(contracts, os.DirFS(filepath.Join(root, "api"))))
-	overlay := map[string]string{}
-	for i, c := range changes {
-		path, err := filepath.Abs(filepath.Join(root, c.file))
-		require.NoError(t, err)
-		text, err := os.ReadFile(path)
-		require.NoError(t, err)
-		require.Equal(t, 1, strings.Count(string(text), c.old), "%s has %q", c.file, c.old)
-		changed := []byte(strings.Replace(string(text), c.old, c.new, 1))
-		overlay[path] = filepath.Join(dir, string(rune('a'+i))+filepath.Ext(path))
-		require.NoError(t, os.WriteFile(overlay[path], changed, 0o600))
-		if inside, of := strings.CutPrefix(c.file, "api/"); of {
-			require.NoError(t, os.WriteFile(filepath.Join(contracts, inside), changed, 0o600))
+	texts, err := overlay.Apply(root, changes...)
+	require.NoError(t, err)
+	for path, text := range texts {
+		if inside, of := strings.CutPrefix(path, filepath.Join(root, "api")); of {
+			require.NoError(t, os.WriteFile(filepath.Join(contracts, inside), []byte(text), 0o600))
 		}
 	}
 	out, err := exec.CommandContext(t.Context(), filepath.Join(root, "bin", "contracts"), "check", contracts).CombinedOutput()
 	require.NoError(t, err, string(out))
 
-	text, err := json.Marshal(map[string]any{"Replace": overlay})
+	laid, err := overlay.Write(root, dir, changes...)
 	require.NoError(t, err)
-	file, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "order")
-	require.NoError(t, os.WriteFile(file, text, 0o600))
-	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", file, "-o", binary, "./services/order/cmd/order")
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", laid, "-o", binary, "./services/order/cmd/order")
 	build.Dir = root
 	out, err = build.CombinedOutput()
 	require.NoError(t, err, string(out))
