@@ -17,10 +17,13 @@ import (
 func TestUnderLoadMessagesShareTransactions(t *testing.T) {
 	t.Parallel()
 	const n = 600
-	open := make(chan struct{})
+	reached, open := make(chan struct{}), make(chan struct{})
 	a := &adder{handle: func(attempt int, e event.Event) error { // under a's lock
 		switch e.Key {
 		case "gate":
+			if attempt == 1 {
+				close(reached)
+			}
 			<-open
 		case "k100":
 			return fault.Permanentf("poison")
@@ -33,6 +36,7 @@ func TestUnderLoadMessagesShareTransactions(t *testing.T) {
 	}}
 	s, svc := start(t, a)
 	s.Send("/test", "gate", numberGiven{N: 1})
+	<-reached // alone in its transaction
 	all := make([]event.Addressed, n)
 	for i := range all {
 		e, err := event.NewFactory("/test").New(t.Context(), "number.given", fmt.Sprint("k", i), numberGiven{N: int64(i)})
