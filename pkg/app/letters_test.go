@@ -318,7 +318,7 @@ func TestVerbsRefuse(t *testing.T) {
 			require.Contains(t, answer, `"title"`)
 		}
 		for query, says := range map[string]string{
-			"?state=lost": "state", "?limit=0": "limit", "?limit=501": "limit", "?since=noon": "since", "?cursor=x": "cursor", "?error_type=odd": "error_type",
+			"?sate=waiting": "sate", "?state=lost": "state", "?limit=0": "limit", "?limit=501": "limit", "?since=noon": "since", "?cursor=x": "cursor", "?error_type=odd": "error_type",
 			"/causes?limit=9999": "limit", "/audit/0": "seq", "/jobs?cursor=x": "cursor", "/audit?cursor=x": "cursor",
 		} {
 			resp, err := http.Get(d.svc.URL + "/admin/dead-letters" + query)

@@ -59,6 +59,7 @@ paths:
         - {name: limit, in: query, schema: {type: integer, minimum: 1, maximum: 100, default: 20}}
         - {name: state, in: query, schema: {type: string, enum: [pending, confirmed]}}
         - {name: customer_id, in: query, schema: {type: string, pattern: '^[A-Za-z0-9_-]{1,64}$'}}
+        - {name: tag, in: query, schema: {type: array, items: {type: string}}}
       responses: {'200': {description: ok}}
     post:
       parameters:

@@ -59,10 +59,15 @@ func Validate(doc *openapi3.T, opts MountOptions) func(http.Handler) http.Handle
 			Write(w, r, validationProblem(err))
 		},
 	})
+	known := queryParameters(doc)
 	return func(next http.Handler) http.Handler {
 		next = bySchema(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if p := checkStrings(r); p != nil {
+				Write(w, r, p)
+				return
+			}
+			if p := known.check(r); p != nil {
 				Write(w, r, p)
 				return
 			}

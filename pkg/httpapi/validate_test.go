@@ -135,7 +135,10 @@ func TestRequests(t *testing.T) {
 		"body where none":   {httptest.NewRequest(http.MethodGet, "/v1/orders", strings.NewReader("{")), 200, httpapi.FieldError{}, [2]string{}},
 		"other host":        {httptest.NewRequest(http.MethodGet, "http://x.example:99/v1/orders", nil), 200, httpapi.FieldError{}, [2]string{}},
 		"several mistakes":  {get("/v1/orders?state=x&limit=0"), 400, httpapi.FieldError{In: "query", Path: "limit", Detail: "must be at least 1"}, [2]string{}},
-		"the same twice":    {get("/v1/orders?limit=1&limit=2"), 200, httpapi.FieldError{}, [2]string{}},
+		"the same twice":    {get("/v1/orders?limit=1&limit=2"), 400, httpapi.FieldError{In: "query", Path: "limit", Detail: "must be given once"}, [2]string{}},
+		"a list":            {get("/v1/orders?tag=a&tag=b"), 200, httpapi.FieldError{}, [2]string{}},
+		"a slip in a name":  {get("/v1/orders?sate=pending"), 400, httpapi.FieldError{In: "query", Path: "sate", Detail: "is not a parameter, must be one of customer_id, limit, state, tag"}, [2]string{}},
+		"no parameters":     {get("/v1/orders/a-1?limit=1"), 400, httpapi.FieldError{In: "query", Path: "limit", Detail: "is not a parameter; there are none"}, [2]string{}},
 		"semicolon":         {get("/v1/orders?a;b"), 400, httpapi.FieldError{}, [2]string{}},
 		"HEAD is no method": {httptest.NewRequest(http.MethodHead, "/v1/orders", nil), 405, httpapi.FieldError{}, [2]string{}},
 	} {

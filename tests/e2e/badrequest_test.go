@@ -73,6 +73,8 @@ func TestBadRequests(t *testing.T) {
 		{name: "over-long idempotency key", body: good(one), headers: []string{"Idempotency-Key", strings.Repeat("k", 256)}, status: 400, in: "header", at: "Idempotency-Key"},
 		{name: "cursor of nonsense", method: http.MethodGet, path: orders + "?cursor=nonsense", status: 400, in: "query", at: "cursor"},
 		{name: "cursor of wrong letters", method: http.MethodGet, path: orders + "?cursor=%00%ff", status: 400},
+		{name: "slip in a name", method: http.MethodGet, path: orders + "?costumer_id=c-1", status: 400, in: "query", at: "costumer_id"},
+		{name: "limit twice", method: http.MethodGet, path: orders + "?limit=1&limit=2", status: 400, in: "query", at: "limit"},
 		{name: "limit zero", method: http.MethodGet, path: orders + "?limit=0", status: 400, in: "query", at: "limit"},
 		{name: "limit huge", method: http.MethodGet, path: orders + "?limit=101", status: 400, in: "query", at: "limit"},
 		{name: "limit as text", method: http.MethodGet, path: orders + "?limit=ten", status: 400, in: "query", at: "limit"},
