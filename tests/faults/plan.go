@@ -106,6 +106,7 @@ var kinds = []kind{
 	{KillOne, 10, nil, func(r *rand.Rand, p Plan) ([]string, string) { return some(r, p.processes(), 1), "" }},
 	{KillTwo, 6, nil, func(r *rand.Rand, p Plan) ([]string, string) { return some(r, p.processes(), 2), "" }},
 	{KillAll, 3, nil, func(_ *rand.Rand, p Plan) ([]string, string) { return p.processes(), "" }},
+	{Restart, 6, nil, func(r *rand.Rand, p Plan) ([]string, string) { return some(r, p.processes(), 1), "" }},
 	{KillKafka, 8, native, on("kafka-1")},
 	{KillPostgres, 8, native, on("postgres")},
 	{KillRedis, 5, native, on("redis")},
@@ -154,8 +155,9 @@ var (
 	// failing are the points that have an error to return.
 	failing = slices.DeleteFunc(slices.Clone(passed), func(p place) bool { return p.point == failpoint.OffsetBeforeCommit })
 	senders = []string{"order", "inventory", "payment", "shipping"}
-	// manners leave books that can agree: a provider that charges and denies it, or the other way round, leaves none.
-	manners = []inject.Manner{inject.Fails, inject.FailsAfter, inject.Hangs, inject.HangsAfter, inject.Tears, inject.Twice}
+	manners = []inject.Manner{
+		inject.Fails, inject.FailsAfter, inject.Hangs, inject.HangsAfter, inject.Tears, inject.Twice, inject.Denies, inject.Pretends,
+	}
 )
 
 // place is a point and the services that come to it.

@@ -9,7 +9,7 @@ import (
 )
 
 // seeds is how many plans are looked at.
-const seeds = 60
+const seeds = 100
 
 func TestOneSeedOnePlan(t *testing.T) {
 	t.Parallel()

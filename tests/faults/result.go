@@ -22,6 +22,8 @@ type Result struct {
 	Posts int
 	// Redriven is how often a dead letter was handed back.
 	Redriven int
+	// Lies is of how many orders the provider or the carrier lied.
+	Lies int
 	// Checks are what must hold, with the figures.
 	Checks []books.Finding
 	// Wrong is everything that did not hold; empty is good.
@@ -63,8 +65,12 @@ func (r Result) figures() string {
 	if len(r.Missed) > 0 {
 		missed = " (and in vain: " + counts(r.Missed) + ")"
 	}
-	return fmt.Sprintf("%d orders of %d POSTs (%d confirmed, %d timed out); faults: %s%s; %d letters redriven; %d checks; %.1f s",
-		r.orders(), r.Posts, r.Ended[""], r.Ended[timedOut], counts(r.Faults), missed, r.Redriven, len(r.Checks), r.Took.Seconds())
+	lies := ""
+	if r.Lies > 0 {
+		lies = fmt.Sprintf("; %d lies found out", r.Lies)
+	}
+	return fmt.Sprintf("%d orders of %d POSTs (%d confirmed, %d timed out); faults: %s%s%s; %d letters redriven; %d checks; %.1f s",
+		r.orders(), r.Posts, r.Ended[""], r.Ended[timedOut], counts(r.Faults), missed, lies, r.Redriven, len(r.Checks), r.Took.Seconds())
 }
 
 // Add adds another run's figures.
@@ -72,6 +78,7 @@ func (r *Result) Add(other Result) {
 	r.Faults, r.Missed, r.Ended = sum(r.Faults, other.Faults), sum(r.Missed, other.Missed), sum(r.Ended, other.Ended)
 	r.Posts += other.Posts
 	r.Redriven += other.Redriven
+	r.Lies += other.Lies
 	r.Checks = append(r.Checks, other.Checks...)
 	r.Wrong = append(r.Wrong, other.Wrong...)
 	r.Took += other.Took

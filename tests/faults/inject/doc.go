@@ -36,10 +36,10 @@
 //
 //	p, err := inject.OpenProvider()                        // then stack.Options.Env of payment and shipping = p.Env()
 //	mend := p.Begin(inject.FailsAfter)                     or Fails, Hangs, HangsAfter, Tears, Twice; the lies Denies, Pretends
-//	p.Books() map[string]Entry; p.Taken() map[string]int64 what it really did
+//	p.Books() map[string]Entry; p.Taken() map[string]int64 what it says that it did; Entry.Really, the truth
 //	p.Close() error
 //
-// The lies leave the services' books and the provider's at odds: there is nothing by which a service could tell. In its own
+// Of a lie no service can know, so the services' books agree with what the provider says, and not with what it did. In its own
 // process, with PAYMENT_PROVIDER=sandbox, the tokens tok_slow, tok_timeout (hangs), tok_fail_twice (fails) and tok_ambiguous
 // (fails after) do the same by order, as do the cities of package carrier's sandbox.
 //

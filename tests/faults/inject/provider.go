@@ -29,8 +29,9 @@ const (
 	Tears Manner = "tears"
 	// Twice does what is asked once, and answers two times over.
 	Twice Manner = "twice"
-	// Denies does what is asked and says that it was declined, or that there was nothing to undo. Pretends says that it was
-	// done and does nothing. These are lies: the services' books and the provider's cannot agree afterwards.
+	// Denies does what is asked and says that it was declined. Pretends says that it was done and does nothing. These are lies,
+	// of which no service can know: the provider stands by them, and answers an undo by what it said and not by what it did.
+	// Only the first request under a key is lied to, and only where it makes a difference.
 	Denies   Manner = "denies"
 	Pretends Manner = "pretends"
 )
@@ -59,15 +60,28 @@ type manner struct {
 type Entry struct {
 	// Key is the Idempotency-Key that it was asked under, Kind "charge" or "parcel".
 	Key, Kind string
-	// Done and Undone tell what was done. An entry that was only undone is called off.
+	// Done and Undone tell what was done, as the provider says. An entry that was only undone is called off.
 	Done, Undone bool
 	// Refusal is why it was not done, a code.
 	Refusal string
+	// Lie is Denies or Pretends when the truth is another, which Really tells.
+	Lie Manner
 	// Asked is how many requests came, those to undo included.
 	Asked int
 	// Amount, in minor units, and Currency are a charge's.
 	Amount   int64
 	Currency string
+}
+
+// Really is what was done.
+func (e Entry) Really() Entry {
+	switch e.Lie {
+	case Denies:
+		e.Done, e.Undone, e.Refusal = true, false, ""
+	case Pretends:
+		e.Done, e.Undone = false, false
+	}
+	return e
 }
 
 // OpenProvider listens on a free port of 127.0.0.1. Close it.
@@ -131,7 +145,7 @@ func (p *Provider) Begin(m Manner) (mend func()) {
 	}
 }
 
-// Books are what the provider did, by key: "charge-<order id>" and "arrange-<order id>".
+// Books are what the provider says that it did, by key: "charge-<order id>" and "arrange-<order id>".
 func (p *Provider) Books() map[string]Entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,7 +186,7 @@ type request struct {
 // maxRequest bounds a request's body.
 const maxRequest = 1 << 20
 
-// handle answers a request in the manner that is due. act does what is asked in an entry, and says what is honest.
+// handle answers a request in the manner that is due. act does what is asked in an entry, and says so.
 func (p *Provider) handle(w http.ResponseWriter, r *http.Request, key string, act func(*Entry, request) answer) {
 	var asked request
 	if err := json.NewDecoder(io.LimitReader(r.Body, maxRequest)).Decode(&asked); err != nil || key == "" {
@@ -188,12 +202,12 @@ func (p *Provider) handle(w http.ResponseWriter, r *http.Request, key string, ac
 	}
 	e.Asked++
 	m := p.due(key, undo)
-	honest := answer{}
-	if m == Pretends {
-		scratch := *e
-		honest = act(&scratch, asked)
-	} else if m != Fails && m != Hangs {
-		honest = act(e, asked)
+	said := answer{}
+	if m != Fails && m != Hangs {
+		said = act(e, asked)
+	}
+	if (m == Denies || m == Pretends) && e.Asked == 1 && e.Done {
+		said = e.lie(m, said)
 	}
 	p.mu.Unlock()
 	switch m {
@@ -202,11 +216,9 @@ func (p *Provider) handle(w http.ResponseWriter, r *http.Request, key string, ac
 	case Hangs, HangsAfter:
 		<-r.Context().Done() // the caller has gone
 	case Tears, Twice:
-		raw(w, honest, m == Twice)
-	case Denies:
-		say(w, denial(e.Kind, undo))
+		raw(w, said, m == Twice)
 	default:
-		say(w, honest)
+		say(w, said)
 	}
 }
 
@@ -226,15 +238,19 @@ func (p *Provider) due(key string, undo bool) Manner {
 	return m.Manner
 }
 
-func denial(kind string, undo bool) answer {
-	switch {
-	case undo:
-		return answer{http.StatusNoContent, nil}
-	case kind == "charge":
-		return answer{http.StatusPaymentRequired, map[string]any{"code": "card_declined", "detail": "the card was declined"}}
-	default:
-		return answer{http.StatusUnprocessableEntity, map[string]any{"code": "region_not_served", "detail": "not there"}}
+// lie makes an entry that was done a lie, and returns what is said of it then.
+func (e *Entry) lie(m Manner, honest answer) answer {
+	e.Lie = m
+	if m == Pretends {
+		return honest
 	}
+	e.Done = false
+	if e.Kind == "charge" {
+		e.Refusal = "card_declined"
+		return answer{http.StatusPaymentRequired, map[string]any{"code": e.Refusal, "detail": "the card was declined"}}
+	}
+	e.Refusal = "region_not_served"
+	return answer{http.StatusUnprocessableEntity, map[string]any{"code": e.Refusal, "detail": "not there"}}
 }
 
 func (p *Provider) charge(e *Entry, r request) answer {

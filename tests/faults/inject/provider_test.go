@@ -3,6 +3,7 @@ package inject_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -101,7 +102,6 @@ func TestProviderAnswersInAMannerOnceAKey(t *testing.T) {
 	}{
 		inject.Fails: {http.StatusServiceUnavailable, false}, inject.FailsAfter: {http.StatusServiceUnavailable, true},
 		inject.Hangs: {0, false}, inject.HangsAfter: {0, true}, inject.Tears: {0, true}, inject.Twice: {http.StatusCreated, true},
-		inject.Denies: {http.StatusPaymentRequired, true}, inject.Pretends: {http.StatusCreated, false},
 	} {
 		t.Run(string(manner), func(t *testing.T) {
 			t.Parallel()
@@ -126,4 +126,41 @@ func TestProviderAnswersInAMannerOnceAKey(t *testing.T) {
 			require.Equal(t, "ch_c", text["reference"])
 		})
 	}
+}
+
+func TestProviderStandsByItsLies(t *testing.T) {
+	t.Parallel()
+	p, s := provider(t)
+	mend := p.Begin(inject.Denies)
+	declined := strings.Replace(charge, "tok_approved", "tok_declined", 1)
+	for range 2 {
+		status, text := s.ask("/charges", "denied", charge, soon)
+		require.Equal(t, http.StatusPaymentRequired, status)
+		require.Equal(t, "card_declined", text["code"])
+		status, _ = s.ask("/charges", "declined", declined, soon)
+		require.Equal(t, http.StatusPaymentRequired, status)
+	}
+	mend()
+	mend = p.Begin(inject.Pretends)
+	status, text := s.ask("/charges", "pretended", charge, soon)
+	require.Equal(t, http.StatusCreated, status)
+	require.Equal(t, "ch_pretended", text["reference"])
+	status, _ = s.ask("/charges", "refused", declined, soon)
+	require.Equal(t, http.StatusPaymentRequired, status)
+	mend()
+	status, _ = s.ask("/charges/denied/refund", "refund-denied", "{}", soon)
+	require.Equal(t, http.StatusNoContent, status, "nothing was charged, it says")
+	status, _ = s.ask("/charges/pretended/refund", "refund-pretended", "{}", soon)
+	require.Equal(t, http.StatusOK, status)
+
+	require.Empty(t, p.Taken(), "as it says")
+	says := map[bool]string{true: "done", false: "not done"}
+	really := map[string]string{}
+	for key, e := range p.Books() {
+		really[key] = fmt.Sprint(says[e.Done && !e.Undone], ", really ", says[e.Really().Done && !e.Really().Undone], ", ", e.Lie != "")
+	}
+	require.Equal(t, map[string]string{
+		"denied": "not done, really done, true", "pretended": "not done, really not done, true",
+		"declined": "not done, really not done, false", "refused": "not done, really not done, false",
+	}, really)
 }

@@ -65,7 +65,7 @@ func TestBreaksAreFoundAndNotReleased(t *testing.T) {
 		"request bound narrowed": {order, "minItems: 1\n          maxItems: 50", "minItems: 1\n          maxItems: 5",
 			"openapi/order.yaml POST /v1/orders: "},
 		"answer field dropped": {order, "        total: {$ref: '#/components/schemas/Money'}\n", "", "openapi/order.yaml GET /v1/orders/{order_id}: "},
-		"parameter required":   {order, "name: If-Match\n      in: header", "name: If-Match\n      required: true\n      in: header", "openapi/order.yaml POST /v1/orders/{order_id}/cancel: "},
+		"parameter required":   {order, "IfMatch:\n      name: If-Match\n", "IfMatch:\n      name: If-Match\n      required: true\n", "openapi/order.yaml POST /v1/orders/{order_id}/cancel: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
