@@ -86,7 +86,8 @@ build: ## the services, orderctl and what it measures them against, into bin/
 build-faults:
 	@go build -tags failpoints -o bin/faults/ $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s))
 
-# On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like.
+# On native servers the modules' tests are those of pkg, which find the servers by TEST_KAFKA_BROKERS and the like. The race
+# detector has had them on the embedded stack.
 SUITES_embedded := unit e2e faults
 SUITES_native := pkg-native bench-native e2e-native cluster-native rolling-native faults-native
 SUITES_compose := e2e-compose
@@ -122,7 +123,7 @@ test-pkg-native: bin/gotestsum build
 	@mkdir -p .build
 	@STACK=native BROKERS=1 bin/orderctl run --servers-only -- bash -c ' \
 		export TEST_KAFKA_BROKERS=$$KAFKA_BROKERS TEST_REDIS_URL=$$REDIS_URL TEST_POSTGRES_URL=$$POSTGRES_URL; \
-		bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -count=1 -parallel 1 -timeout 15m -tags native ./pkg/... ./tools/internal/native' \
+		bin/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -count=1 -parallel 1 -timeout 15m -tags native ./pkg/... ./tools/internal/native' \
 		2>&1 | tee .build/test-pkg-native.txt
 
 # On servers of its own: package kafka's tests take every topic and group off theirs.
@@ -131,7 +132,7 @@ test-bench-native: bin/gotestsum build
 	@mkdir -p .build
 	@STACK=native BROKERS=1 bin/orderctl run --servers-only -- bash -c ' \
 		export TEST_KAFKA_BROKERS=$$KAFKA_BROKERS TEST_POSTGRES_URL=$$POSTGRES_URL; \
-		bin/gotestsum --format pkgname-and-test-fails -- -race -count=1 -timeout 5m -tags native ./tools/internal/bench' \
+		bin/gotestsum --format pkgname-and-test-fails -- -count=1 -timeout 5m -tags native ./tools/internal/bench' \
 		2>&1 | tee .build/test-bench-native.txt
 
 # It starts its own servers, and two replicas of each service.
