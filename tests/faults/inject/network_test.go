@@ -102,6 +102,17 @@ func (c peer) requireReset(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ECONNRESET)
 }
 
+// requireRefused dials what refuses, which a caller hears at once or when it reads.
+func requireRefused(t *testing.T, addr string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err == nil {
+		defer func() { _ = conn.Close() }()
+		_, err = conn.Read(make([]byte, 1))
+	}
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
 func TestWholeNetworkCarriesBothWaysAndEndsAsTheSidesDo(t *testing.T) {
 	t.Parallel()
 	n := network(t)
@@ -141,7 +152,7 @@ func TestRefusedUntilMended(t *testing.T) {
 	there.requireEcho(t, "before")
 	mend := n.Refuse(inject.Link{Server: "redis"})
 	there.requireReset(t)
-	dial(t, addr).requireReset(t)
+	requireRefused(t, addr)
 	mend()
 	mend()
 	dial(t, addr).requireEcho(t, "after")
