@@ -3,7 +3,9 @@ package deadletter_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,8 +15,10 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/orderflow/orderflow/pkg/database/databasetest"
 	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/kafka"
 )
@@ -75,7 +79,7 @@ func TestIndexOutlivesItsBroker(t *testing.T) {
 			deadletter.Index(ctx, cfg, "g", "", f.Store, slog.New(slog.NewTextHandler(&log, nil)))
 		}()
 		require.Eventually(t, func() bool { return log.contains("not complete yet") }, time.Minute, 10*time.Millisecond)
-		require.True(t, log.contains("cannot create new Sarama client"), "it was in its group already: %s", log.all.String())
+		require.True(t, log.contains("cannot create new Sarama client"), "it was in its group already: %s", &log)
 		away.Store(0)
 
 		sender, err := kafka.NewPublisher(kafka.PublisherConfig{Config: cfg}, slog.New(slog.DiscardHandler))
@@ -94,6 +98,53 @@ func TestIndexOutlivesItsBroker(t *testing.T) {
 	})
 }
 
+// A member of the index's group that neither joins again nor leaves, as one that was killed at the wrong moment, does not
+// keep the others out.
+func TestIndexJoinsBesideAMemberThatIsGone(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, deadletter.Topic("g")))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	cfg := kafka.Config{Brokers: cluster.ListenAddrs()}
+	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...))
+	require.NoError(t, err)
+	defer client.Close()
+	join := kmsg.NewPtrJoinGroupRequest()
+	join.Group, join.ProtocolType = deadletter.IndexGroup("g"), "consumer"
+	join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = 300_000, 1000
+	protocol := cfg.Sarama().Consumer.Group.Rebalance.GroupStrategies[0].Name()
+	join.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: protocol, Metadata: (&kmsg.ConsumerMemberMetadata{Topics: []string{deadletter.Topic("g")}}).AppendTo(nil)}}
+	joined, err := join.RequestWith(t.Context(), client)
+	require.NoError(t, err)
+	join.MemberID = joined.MemberID // which a new member is told first
+	joined, err = join.RequestWith(t.Context(), client)
+	require.NoError(t, err)
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.MemberID, sync.Generation = join.Group, joined.MemberID, joined.Generation
+	synced, err := sync.RequestWith(t.Context(), client)
+	require.NoError(t, err)
+	require.Zero(t, synced.ErrorCode)
+
+	url := "sqlite:" + filepath.Join(t.TempDir(), "db")
+	db := databasetest.Open(t, url, map[string]fs.FS{"dead_letters": deadletter.Migrations})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	var log text
+	go func() {
+		defer close(ended)
+		s := deadletter.NewStore(db, nil, time.Now)
+		deadletter.Index(ctx, cfg, "g", "replica-1", s, slog.New(slog.NewTextHandler(&log, nil)))
+	}()
+	describe := kmsg.NewPtrDescribeGroupsRequest()
+	describe.Groups = []string{join.Group}
+	require.Eventually(t, func() bool {
+		described, err := describe.RequestWith(t.Context(), client)
+		return err == nil && described.Groups[0].State == "Stable" && described.Groups[0].Members[0].MemberID != join.MemberID
+	}, 90*time.Second, 100*time.Millisecond, "%s", &log)
+	stop()
+	<-ended
+}
+
 // text is a log that can be read while it is written.
 type text struct {
 	mu  sync.Mutex
@@ -104,6 +155,12 @@ func (t *text) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.all.Write(b)
+}
+
+func (t *text) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all.String()
 }
 
 func (t *text) contains(s string) bool {
