@@ -255,7 +255,7 @@ func TestPermanentTransientAndPanic(t *testing.T) {
 			require.Equal(t, `{"n":5}`, string(records[0].Value))
 			for _, h := range []string{
 				"original-topic", "original-partition", "original-offset", "original-timestamp", "consumer-group",
-				"error-type", "error-message", "retry-count", "failed-at", "ce_id", "ce_type",
+				"error-type", "error-message", "retry-count", "failed-at", "failure-count", "ce_id", "ce_type",
 			} {
 				require.NotEmpty(t, records[0].Headers[h], h)
 			}
