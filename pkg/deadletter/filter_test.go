@@ -159,7 +159,7 @@ func TestLettersOfBeforeAreFoundByTheirKey(t *testing.T) {
 	})
 }
 
-// What is settled is forgotten in time, and nothing else is.
+// What is settled is forgotten in time, and nothing else is: not what was done to a letter that is still there.
 func TestPurge(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
@@ -169,6 +169,8 @@ func TestPurge(t *testing.T) {
 			require.NoError(t, err)
 		}
 		_, err := f.Redrive(t.Context(), "t-0-5", by)
+		require.NoError(t, err)
+		_, err = f.Edit(t.Context(), "t-0-7", []byte("mended"), by)
 		require.NoError(t, err)
 		f.now = f.now.Add(time.Hour)
 		_, err = f.Discard(t.Context(), "t-0-6", by)
@@ -182,7 +184,14 @@ func TestPurge(t *testing.T) {
 		require.Len(t, left, 7)
 		trail, err := f.Audit(t.Context(), deadletter.AuditFilter{Limit: 100})
 		require.NoError(t, err)
-		require.Len(t, trail, 2)
+		var kept []string
+		for _, e := range trail {
+			kept = append(kept, e.Verb+" "+e.Letter)
+		}
+		require.Equal(t, []string{"redrive_job ", "discard t-0-6", "edit t-0-7", "redrive t-0-5"}, kept)
+		replaced, err := f.Entry(t.Context(), trail[2].Seq)
+		require.NoError(t, err)
+		require.Equal(t, "7", string(replaced.Before))
 
 		require.Equal(t, 5, f.items(t), "the selection of a job that is not over")
 		require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {

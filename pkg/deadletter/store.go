@@ -187,12 +187,15 @@ func scan(row interface{ Scan(...any) error }) (Letter, error) {
 }
 
 // Purge forgets letters that were settled, audit entries that were written and jobs that ended at the given instant or
-// before, and what is left of the selections of jobs that are over. Letters that are not settled stay for ever.
+// before, and what is left of the selections of jobs that are over. Letters that are not settled stay for ever, and what
+// was done to a letter, with the bytes that an edit replaced, stays as long as the letter.
 func (s *Store) Purge(ctx context.Context, upTo time.Time, limit int) error {
-	for _, t := range []struct{ table, age string }{
-		{"dead_letters", "settled_at"}, {"dead_letter_audit", "at"}, {"dead_letter_jobs", "ended_at"},
+	for _, t := range []struct{ table, age, keep string }{
+		{"dead_letters", "settled_at", ""},
+		{"dead_letter_audit", "at", "EXISTS (SELECT 1 FROM dead_letters WHERE id = letter_id)"},
+		{"dead_letter_jobs", "ended_at", ""},
 	} {
-		if _, err := s.db.Purge(ctx, t.table, t.age, upTo, limit); err != nil {
+		if _, err := s.db.Purge(ctx, t.table, t.age, t.keep, upTo, limit); err != nil {
 			return err
 		}
 	}
