@@ -34,7 +34,7 @@ type Config struct {
 	RequestsMax          int           `env:"REQUESTS_MAX" envDefault:"2000" desc:"most requests at work at a time, event streams included; the next one gets a 503, 1 to 100000"`
 	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"336h" desc:"how long a handled message is remembered; longer than the topics keep it, 1h to 8760h"`
 	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
-	DeadLetterRetention  time.Duration `env:"DEAD_LETTER_RETENTION" envDefault:"2160h" desc:"how long a dead letter is kept that was redriven or discarded, and who did what to any; longer than the dead-letter topic keeps it, 1h to 87600h"`
+	DeadLetterRetention  time.Duration `env:"DEAD_LETTER_RETENTION" envDefault:"2160h" desc:"how long a dead letter is kept that was redriven or discarded, and who did what to letters that are gone; longer than the dead-letter topic keeps it, 1h to 87600h"`
 	LagInterval          time.Duration `env:"LAG_INTERVAL" envDefault:"15s" desc:"how often the lag of the consumer group is asked for, 100ms to 1h"`
 	ReplayGroup          string        `env:"REPLAY_GROUP" desc:"run beside the service, as this group: handle only what 'orderctl replay' sends it, into a database of its own, and let nothing out; <service>.<name>"`
 	InstanceID           string        `env:"INSTANCE_ID" desc:"stable name of this replica, which no other has at the same time: it gets its partitions and its part of the outbox back at once after a crash"`

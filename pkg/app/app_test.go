@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
@@ -255,7 +256,7 @@ func TestPermanentTransientAndPanic(t *testing.T) {
 			require.Equal(t, `{"n":5}`, string(records[0].Value))
 			for _, h := range []string{
 				"original-topic", "original-partition", "original-offset", "original-timestamp", "consumer-group",
-				"error-type", "error-message", "retry-count", "failed-at", "ce_id", "ce_type",
+				"error-type", "error-message", "retry-count", "failed-at", "failure-count", "ce_id", "ce_type",
 			} {
 				require.NotEmpty(t, records[0].Headers[h], h)
 			}
@@ -331,10 +332,26 @@ func TestUndecodable(t *testing.T) {
 		kinds[l.ErrorType]++
 	}
 	require.Equal(t, map[string]int{"undecodable": len(bad), "permanent": 1}, kinds)
-	for _, r := range bad {
-		require.True(t, slices.ContainsFunc(s.Records(deadletter.Topic("adder")), func(d kafka.Record) bool {
-			return string(d.Key) == string(r.Key) && string(d.Value) == string(r.Value)
-		}), "%s", r.Value)
+	// Each is there with what it had, at the place that it says.
+	dead := func() []kafka.Record { return s.Records(deadletter.Topic("adder")) }
+	testkit.Until(s, "all of them in the dead-letter topic", func() bool { return len(dead()) == len(bad)+1 })
+	raw := map[string]kafka.Record{}
+	for _, r := range s.Records("numbers") {
+		raw[fmt.Sprintf("%s-%d-%d", r.Topic, r.Partition, r.Offset)] = r
+	}
+	for _, d := range dead() {
+		place := deadletter.ID(d.Headers)
+		r, stands := raw[place]
+		require.True(t, stands, place)
+		delete(raw, place)
+		require.Equal(t, []string{string(r.Key), string(r.Value)}, []string{string(d.Key), string(d.Value)}, place)
+		require.Equal(t, r.Timestamp.UTC().Format(time.RFC3339Nano), d.Headers[deadletter.HeaderTimestamp], place)
+		for name, value := range r.Headers {
+			require.Equal(t, value, d.Headers[name], place)
+		}
+	}
+	for place, r := range raw {
+		require.Contains(t, string(r.Key), "good", place)
 	}
 }
 

@@ -9,17 +9,22 @@ import (
 
 // Purge deletes the rows of table whose column age is upTo or before, at most limit in a transaction, until none are
 // left, and returns how many it deleted. The column needs an index. It may run in several processes at once: on
-// PostgreSQL each leaves out rows that another has locked. The names are taken as they are.
+// PostgreSQL each leaves out rows that another has locked. Rows for which the condition keep holds, if there is one, stay.
+// Names and condition are taken as they are.
 //
 // Each batch begins where the one before it ended, and not with the oldest row: PostgreSQL's index has what was deleted
 // until the next vacuum, and each batch would walk over all before it.
-func (db *DB) Purge(ctx context.Context, table, age string, upTo time.Time, limit int) (total int, err error) {
+func (db *DB) Purge(ctx context.Context, table, age, keep string, upTo time.Time, limit int) (total int, err error) {
 	row, lock := "ctid", " FOR UPDATE SKIP LOCKED"
 	if db.dialect == SQLite {
 		row, lock = "rowid", ""
 	}
+	if keep != "" {
+		keep = " AND NOT (" + keep + ")"
+	}
 	query := fmt.Sprintf(`DELETE FROM %[1]s WHERE %[2]s IN
-		(SELECT %[2]s FROM %[1]s WHERE %[3]s >= $1 AND %[3]s <= $2 ORDER BY %[3]s LIMIT $3%[4]s) RETURNING %[3]s`, table, row, age, lock)
+		(SELECT %[2]s FROM %[1]s WHERE %[3]s >= $1 AND %[3]s <= $2%[5]s ORDER BY %[3]s LIMIT $3%[4]s) RETURNING %[3]s`,
+		table, row, age, lock, keep)
 	for from := (time.Time{}); ctx.Err() == nil; {
 		n := 0
 		err := db.InTx(ctx, func(ctx context.Context, tx *Tx) (err error) {

@@ -30,7 +30,8 @@
 //
 // It promises:
 //
-//   - A letter in the topic comes to the table at least once and is one row however often it comes.
+//   - A letter in the topic comes to the table at least once and is one row however often it comes. Each of its failures
+//     counts once, in the order of its redrives and not of anybody's clock.
 //   - Every verb on a letter may be called twice. A job takes each letter at most once; its record may be sent twice when a
 //     process dies, and the group's inbox drops the second.
 //   - A job sends the letters of one key in the order of their records in a topic. Between topics it goes by the records' time.

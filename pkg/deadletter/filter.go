@@ -23,7 +23,7 @@ type Filter struct {
 	Cause string `json:"cause,omitempty"`
 	// Key is exactly the record's.
 	Key string `json:"key,omitempty"`
-	// Text stands somewhere in the error, in small letters or capitals.
+	// Text stands somewhere in the error's message, in small letters or capitals. Bodies are not searched.
 	Text string `json:"text,omitempty"`
 	// Since and Until bound the last failure; Until is not part of it.
 	Since time.Time `json:"since,omitzero"`

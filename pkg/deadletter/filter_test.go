@@ -118,8 +118,9 @@ func TestCause(t *testing.T) {
 func TestBytesOfALaterFailure(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
-		record := func(offset int64, at time.Time, value string, shorten bool) deadletter.Letter {
-			letter := deadletter.New(kafka.Record{Topic: "t", Offset: offset, Value: []byte(value)}, deadletter.Failure{Group: "g", Err: errors.New("no"), At: at})
+		record := func(r kafka.Record, value string, shorten bool) deadletter.Letter {
+			r.Value = []byte(value)
+			letter := deadletter.New(r, deadletter.Failure{Group: "g", Err: errors.New("no"), At: noon})
 			if shorten {
 				letter = deadletter.Shortened(letter)
 			}
@@ -129,17 +130,18 @@ func TestBytesOfALaterFailure(t *testing.T) {
 			require.NoError(t, err)
 			return l
 		}
-		record(1, noon, "first", false)
-		require.Equal(t, "second", string(record(1, noon.Add(1e9), "second", false).Value))
+		at := func(offset int64) kafka.Record { return kafka.Record{Topic: "t", Offset: offset} }
+		first := record(at(1), "first", false)
+		require.Equal(t, "second", string(record(first.Record(), "second", false).Value))
 
-		record(2, noon, "first", false)
-		short := record(2, noon.Add(1e9), "second", true)
+		first = record(at(2), "first", false)
+		short := record(first.Record(), "second", true)
 		require.Equal(t, []any{"first", "", 2}, []any{string(short.Value), short.Omitted, short.Failures})
 
-		l := record(3, noon, "first", false)
+		l := record(at(3), "first", false)
 		_, err := f.Edit(t.Context(), l.ID, []byte("edited"), by)
 		require.NoError(t, err)
-		late := record(3, noon.Add(1e9), "first", false)
+		late := record(l.Record(), "first", false)
 		require.Equal(t, []any{"edited", 1, deadletter.FailedAgain}, []any{string(late.Value), late.Edits, late.State})
 	})
 }
@@ -157,7 +159,7 @@ func TestLettersOfBeforeAreFoundByTheirKey(t *testing.T) {
 	})
 }
 
-// What is settled is forgotten in time, and nothing else is.
+// What is settled is forgotten in time, and nothing else is: not what was done to a letter that is still there.
 func TestPurge(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
@@ -167,6 +169,8 @@ func TestPurge(t *testing.T) {
 			require.NoError(t, err)
 		}
 		_, err := f.Redrive(t.Context(), "t-0-5", by)
+		require.NoError(t, err)
+		_, err = f.Edit(t.Context(), "t-0-7", []byte("mended"), by)
 		require.NoError(t, err)
 		f.now = f.now.Add(time.Hour)
 		_, err = f.Discard(t.Context(), "t-0-6", by)
@@ -180,7 +184,14 @@ func TestPurge(t *testing.T) {
 		require.Len(t, left, 7)
 		trail, err := f.Audit(t.Context(), deadletter.AuditFilter{Limit: 100})
 		require.NoError(t, err)
-		require.Len(t, trail, 2)
+		var kept []string
+		for _, e := range trail {
+			kept = append(kept, e.Verb+" "+e.Letter)
+		}
+		require.Equal(t, []string{"redrive_job ", "discard t-0-6", "edit t-0-7", "redrive t-0-5"}, kept)
+		replaced, err := f.Entry(t.Context(), trail[2].Seq)
+		require.NoError(t, err)
+		require.Equal(t, "7", string(replaced.Before))
 
 		require.Equal(t, 5, f.items(t), "the selection of a job that is not over")
 		require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {

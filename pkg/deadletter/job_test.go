@@ -49,7 +49,7 @@ func (g *group) SendRecord(ctx context.Context, r kafka.Record) error {
 		}
 		r.Topic = deadletter.RedriveTopic("g")
 		return g.Record(ctx, tx, deadletter.FromRecord(deadletter.New(r, deadletter.Failure{
-			Group: "g", ErrorType: deadletter.Transient, Err: err, At: time.Now(),
+			Group: "g", ErrorType: deadletter.Transient, Err: err, At: noon, // by a clock that is behind that of the first failure
 		}), "g"))
 	})
 	if err == nil {
@@ -183,6 +183,30 @@ func TestJobTakesAFrozenSelectionOnce(t *testing.T) {
 		l, err := g.Get(t.Context(), "t-0-7")
 		require.NoError(t, err)
 		require.Equal(t, []any{deadletter.Redriven, j.ID, by.Actor}, []any{l.State, l.Job, l.Actor})
+	})
+}
+
+// A job that is held to its preview takes what was shown: what came in since then is left out, or has it refused.
+func TestWhatWasShownIsWhatGoes(t *testing.T) {
+	t.Parallel()
+	eachGroup(t, 5, func(t *testing.T, g *group) {
+		r := redriveAll()
+		p, err := g.Preview(t.Context(), r)
+		require.NoError(t, err)
+		r.Max, r.Filter.Until = p.Total, p.Letters[0].FailedAt.Add(time.Microsecond)
+		last := noon.Add(time.Hour)
+		g.record(t, letterOf(kafka.Record{Topic: "later"}, last.Add(time.Second)))
+		g.record(t, letterOf(kafka.Record{Topic: "earlier"}, last.Add(-time.Second)))
+		_, err = g.Begin(t.Context(), r)
+		require.ErrorIs(t, err, deadletter.ErrTooMany)
+
+		_, err = g.Discard(t.Context(), "earlier-0-0", by)
+		require.NoError(t, err)
+		j, err := g.Begin(t.Context(), r)
+		require.NoError(t, err)
+		run(t, g.Store)
+		require.Equal(t, 5, g.over(t, j.ID).Settled)
+		require.ElementsMatch(t, ids(0, 5), g.received())
 	})
 }
 

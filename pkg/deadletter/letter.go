@@ -22,6 +22,9 @@ const (
 	HeaderError     = "error-message"
 	HeaderRetries   = "retry-count"
 	HeaderFailedAt  = "failed-at"
+	// HeaderFailures says which failure of its message a letter is, from 1. On a redrive topic it says which one the next
+	// would be: what is sent twice fails once.
+	HeaderFailures = "failure-count"
 
 	// A record on a redrive topic that is no dead letter but history, read again, has HeaderReplay, which is the replay's
 	// id, beside the place that it was copied from. HeaderReplayInbox says what its inbox mark is.
@@ -77,15 +80,16 @@ type Failure struct {
 }
 
 // New returns the dead letter for r: the same key, value and headers, with the failure added. A record that came
-// through the redrive topic keeps the place it was first read from, and so its identity.
+// through the redrive topic keeps the place it was first read from, and so its identity, and its count of failures.
 func New(r kafka.Record, f Failure) kafka.Record {
-	h := make(map[string]string, len(r.Headers)+9)
+	h := make(map[string]string, len(r.Headers)+10)
 	maps.Copy(h, r.Headers)
 	if r.Topic != RedriveTopic(f.Group) || !placed(h) {
 		h[HeaderTopic] = r.Topic
 		h[HeaderPartition] = strconv.FormatInt(int64(r.Partition), 10)
 		h[HeaderOffset] = strconv.FormatInt(r.Offset, 10)
 		h[HeaderTimestamp] = r.Timestamp.UTC().Format(time.RFC3339Nano)
+		h[HeaderFailures] = "1"
 	}
 	message := f.Err.Error()
 	if len(message) > maxError {
@@ -135,7 +139,7 @@ func Shortened(letter kafka.Record) kafka.Record {
 		kept += size
 	}
 	for _, name := range []string{
-		HeaderTopic, HeaderPartition, HeaderOffset, HeaderTimestamp, HeaderGroup, HeaderErrorType, HeaderError, HeaderRetries, HeaderFailedAt,
+		HeaderTopic, HeaderPartition, HeaderOffset, HeaderTimestamp, HeaderGroup, HeaderErrorType, HeaderError, HeaderRetries, HeaderFailedAt, HeaderFailures,
 	} {
 		keep(name)
 	}
@@ -189,7 +193,7 @@ type Letter struct {
 	Error     string
 	Cause     string // Error without what differs from one message to the next
 	Retries   int
-	Failures  int // how often it was dead-lettered
+	Failures  int // how often it was dead-lettered; of FromRecord 0 if the record does not say (letters of before)
 	FailedAt  time.Time
 
 	State     State
@@ -214,7 +218,7 @@ func FromRecord(r kafka.Record, group string) Letter {
 	l := Letter{
 		ID: ID(h), Group: group, Topic: h[HeaderTopic], Key: r.Key, Value: r.Value, Headers: h,
 		EventID: h[event.HeaderID], EventType: h[event.HeaderType],
-		ErrorType: h[HeaderErrorType], Error: h[HeaderError], Cause: Cause(h[HeaderError]), Failures: 1, State: Waiting,
+		ErrorType: h[HeaderErrorType], Error: h[HeaderError], Cause: Cause(h[HeaderError]), State: Waiting,
 		Omitted: h[HeaderOmitted],
 	}
 	if n, err := strconv.ParseInt(h[HeaderPartition], 10, 32); err == nil {
@@ -224,6 +228,12 @@ func FromRecord(r kafka.Record, group string) Letter {
 	// A number that does not parse, or that no column takes, stays zero; the header itself is kept.
 	if n, err := strconv.ParseInt(h[HeaderRetries], 10, 32); err == nil {
 		l.Retries = int(n)
+	}
+	if n, err := strconv.ParseUint(h[HeaderFailures], 10, 30); err == nil { // its column has room for more to come
+		l.Failures = int(n)
+	}
+	if l.Failures > 1 {
+		l.State = FailedAgain
 	}
 	l.Timestamp = timeOr(h[HeaderTimestamp], r.Timestamp)
 	l.FailedAt = timeOr(h[HeaderFailedAt], r.Timestamp)
@@ -239,5 +249,8 @@ func timeOr(text string, fallback time.Time) time.Time {
 
 // Record is the letter on its way back to its group.
 func (l Letter) Record() kafka.Record {
-	return kafka.Record{Topic: RedriveTopic(l.Group), Key: l.Key, Value: l.Value, Headers: l.Headers}
+	h := make(map[string]string, len(l.Headers)+1)
+	maps.Copy(h, l.Headers)
+	h[HeaderFailures] = strconv.Itoa(l.Failures + 1)
+	return kafka.Record{Topic: RedriveTopic(l.Group), Key: l.Key, Value: l.Value, Headers: h}
 }

@@ -68,10 +68,11 @@ const listed = `id, consumer_group, original_topic, original_partition, original
 	record_key, NULL, '{}', event_id, event_type, error_type, error_message, retries, failures, failed_at,
 	state, updated_at, actor, reason, cause, omitted, edits, job_id`
 
-// Record writes a letter, or counts one more failure of a letter it has, which then waits again. The same
-// failure a second time changes nothing, and neither does any failure once the letter is settled: a message that was
-// given up twice, because its service died in between, has its second failure in the topic behind the first, and that
-// may be read when an operator is done already.
+// Record writes a letter, or counts one more failure of a letter it has, which then waits again. A failure that was
+// counted changes nothing, and neither does any once the letter is settled: the topic may be read again, and a message
+// that was given up twice, because its service died in between, has the same failure in the topic twice. Which failure it
+// is the letter says itself (HeaderFailures): the clocks of those who failed need not agree. Letters of before that do
+// not say so go by their time.
 //
 // The last failure's bytes are those that were tried last. They are not taken over where an operator edited the letter,
 // nor where they are missing.
@@ -81,17 +82,18 @@ func (s *Store) Record(ctx context.Context, tx *database.Tx, l Letter) error {
 		return fmt.Errorf("encode headers of dead letter %s: %w", l.ID, err)
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO dead_letters (`+columns+`, key_text)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 1, $15, 'waiting', $16, '', '', $17, $18, 0, '', $19)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, '', '', $19, $20, 0, '', $21)
 		ON CONFLICT (id) DO UPDATE SET
-			state = 'failed_again', failures = dead_letters.failures + 1, error_type = excluded.error_type,
+			state = 'failed_again', failures = CASE WHEN $22 THEN dead_letters.failures + 1 ELSE excluded.failures END, error_type = excluded.error_type,
 			error_message = excluded.error_message, cause = excluded.cause, retries = excluded.retries,
 			headers = CASE WHEN excluded.omitted <> '' THEN dead_letters.headers ELSE excluded.headers END,
 			record_value = CASE WHEN excluded.omitted <> '' OR dead_letters.edits > 0 THEN dead_letters.record_value ELSE excluded.record_value END,
 			failed_at = excluded.failed_at, updated_at = excluded.updated_at
-		WHERE dead_letters.failed_at < excluded.failed_at AND dead_letters.settled_at IS NULL`,
+		WHERE dead_letters.settled_at IS NULL AND
+			CASE WHEN $22 THEN dead_letters.failed_at < excluded.failed_at ELSE dead_letters.failures < excluded.failures END`,
 		printable(l.ID), l.Group, printable(l.Topic), l.Partition, l.Offset, l.Timestamp.UTC(), l.Key, l.Value,
 		string(headers), printable(l.EventID), printable(l.EventType), printable(l.ErrorType), printable(l.Error),
-		l.Retries, l.FailedAt.UTC(), s.now().UTC(), l.Cause, printable(l.Omitted), keyText(l.Key))
+		l.Retries, max(l.Failures, 1), l.FailedAt.UTC(), string(l.State), s.now().UTC(), l.Cause, printable(l.Omitted), keyText(l.Key), l.Failures == 0)
 	if err != nil {
 		return fmt.Errorf("record dead letter %s: %w", l.ID, database.Classify(err))
 	}
@@ -185,12 +187,15 @@ func scan(row interface{ Scan(...any) error }) (Letter, error) {
 }
 
 // Purge forgets letters that were settled, audit entries that were written and jobs that ended at the given instant or
-// before, and what is left of the selections of jobs that are over. Letters that are not settled stay for ever.
+// before, and what is left of the selections of jobs that are over. Letters that are not settled stay for ever, and what
+// was done to a letter, with the bytes that an edit replaced, stays as long as the letter.
 func (s *Store) Purge(ctx context.Context, upTo time.Time, limit int) error {
-	for _, t := range []struct{ table, age string }{
-		{"dead_letters", "settled_at"}, {"dead_letter_audit", "at"}, {"dead_letter_jobs", "ended_at"},
+	for _, t := range []struct{ table, age, keep string }{
+		{"dead_letters", "settled_at", ""},
+		{"dead_letter_audit", "at", "EXISTS (SELECT 1 FROM dead_letters WHERE id = letter_id)"},
+		{"dead_letter_jobs", "ended_at", ""},
 	} {
-		if _, err := s.db.Purge(ctx, t.table, t.age, upTo, limit); err != nil {
+		if _, err := s.db.Purge(ctx, t.table, t.age, t.keep, upTo, limit); err != nil {
 			return err
 		}
 	}

@@ -73,6 +73,9 @@ func TestWhateverStandsInTheTopicIsWritten(t *testing.T) {
 			nil,
 			{"anything": "\x00\xff"},
 			with(deadletter.HeaderRetries, "99999999999"),
+			with(deadletter.HeaderFailures, "99999999999"),
+			with(deadletter.HeaderFailures, "1073741823"),
+			with(deadletter.HeaderFailures, "-1"),
 			with(deadletter.HeaderPartition, long.String()),
 			with(deadletter.HeaderOffset, "99999999999999999999"),
 			with(deadletter.HeaderTopic, long.String()),
@@ -86,7 +89,7 @@ func TestWhateverStandsInTheTopicIsWritten(t *testing.T) {
 		}
 		_, err := f.Get(t.Context(), "t-0-7")
 		require.NoError(t, err, "a letter with one odd header is still that letter")
-		_, err = f.Get(t.Context(), "g.dlq-0-3")
+		_, err = f.Get(t.Context(), "g.dlq-0-6")
 		require.NoError(t, err, "one without a place has that in the dead-letter topic")
 		list, err := f.List(t.Context(), deadletter.Filter{}, deadletter.Position{}, 100)
 		require.NoError(t, err)
@@ -100,7 +103,7 @@ func TestReplayChangesNothing(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		// Nanoseconds, which PostgreSQL does not keep.
 		first := letterOf(kafka.Record{Topic: "t"}, noon.Add(1))
-		second := letterOf(kafka.Record{Topic: "t"}, noon.Add(time.Second+1))
+		second := letterOf(first.Record(), noon.Add(time.Second+1))
 		replay := func() {
 			f.record(t, first)
 			f.record(t, second)
@@ -117,6 +120,79 @@ func TestReplayChangesNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, deadletter.Redriven, l.State)
 		require.Equal(t, 2, l.Failures)
+	})
+}
+
+// A redriven letter that fails has failed again, whatever time it is where it failed. What was counted is not counted a
+// second time: read again, or written again by a consumer that was killed, also when that is read late.
+func TestEachFailureCountsOnce(t *testing.T) {
+	t.Parallel()
+	for name, ahead := range map[string]time.Duration{"later": time.Second, "at the same time": 0, "by a clock that is behind": -time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, f *fixture) {
+				is := func(state deadletter.State, failures int) {
+					t.Helper()
+					l, err := f.Get(t.Context(), "t-0-0")
+					require.NoError(t, err)
+					require.Equal(t, []any{state, failures}, []any{l.State, l.Failures})
+				}
+				redriven := func() kafka.Record {
+					t.Helper()
+					_, err := f.Redrive(t.Context(), "t-0-0", by)
+					require.NoError(t, err)
+					return f.sent[len(f.sent)-1]
+				}
+				read := func(letters ...deadletter.Letter) {
+					for _, l := range letters {
+						f.record(t, l)
+					}
+				}
+				first, twice := letterOf(kafka.Record{Topic: "t"}, noon), letterOf(kafka.Record{Topic: "t"}, noon.Add(time.Hour))
+				read(first, first, twice)
+				is(deadletter.Waiting, 1)
+				r := redriven()
+				read(first, twice)
+				is(deadletter.Redriving, 1)
+				second, secondTwice := letterOf(r, noon.Add(ahead)), letterOf(r, noon.Add(time.Hour))
+				read(second, second, secondTwice)
+				is(deadletter.FailedAgain, 2)
+				r = redriven()
+				read(first, twice, second, secondTwice) // the index is made up from the topic's beginning
+				is(deadletter.Redriving, 2)
+				third := letterOf(r, noon.Add(2*ahead))
+				read(third)
+				is(deadletter.FailedAgain, 3)
+
+				for _, topic := range [][]deadletter.Letter{{first, twice, second, secondTwice, third}, {third}} {
+					_, err := f.db.ExecContext(t.Context(), `DELETE FROM dead_letters`)
+					require.NoError(t, err)
+					read(topic...)
+					is(deadletter.FailedAgain, 3)
+				}
+			})
+		})
+	}
+}
+
+// Letters that do not say which failure they are go by their time.
+func TestFailuresOfBefore(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		for i, at := range []time.Time{noon, noon.Add(-time.Second), noon, noon.Add(time.Second)} {
+			letter := deadletter.New(kafka.Record{Topic: "t"}, deadletter.Failure{Group: "g", Err: errors.New("no"), At: at})
+			delete(letter.Headers, deadletter.HeaderFailures)
+			f.record(t, deadletter.FromRecord(letter, "g"))
+			l, err := f.Get(t.Context(), "t-0-0")
+			require.NoError(t, err)
+			require.Equal(t, 1+i/3, l.Failures)
+		}
+		_, err := f.Redrive(t.Context(), "t-0-0", by)
+		require.NoError(t, err)
+		f.record(t, letterOf(f.sent[0], noon))
+		l, err := f.Get(t.Context(), "t-0-0")
+		require.NoError(t, err)
+		require.Equal(t, []any{deadletter.FailedAgain, 3}, []any{l.State, l.Failures})
 	})
 }
 

@@ -305,5 +305,5 @@ func (i *Idempotency) keep(ctx context.Context, tx *database.Tx, fresh []*Exchan
 // Purge deletes the keys that expired at now or before, and returns how many. It deletes at most limit in a transaction,
 // until none are left. A key that a request takes for itself meanwhile stays; see database.DB.Purge.
 func (i *Idempotency) Purge(ctx context.Context, db *database.DB, now time.Time, limit int) (int, error) {
-	return db.Purge(ctx, "idempotency_keys", "expires_at", now, limit)
+	return db.Purge(ctx, "idempotency_keys", "expires_at", "", now, limit)
 }

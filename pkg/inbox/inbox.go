@@ -115,5 +115,5 @@ func Foreign(ctx context.Context, db *database.DB, consumer string) (string, err
 // Purge forgets the messages that were handled at the given instant or before, and returns how many. It deletes at most
 // limit in a transaction, until none are left; see database.DB.Purge.
 func Purge(ctx context.Context, db *database.DB, upTo time.Time, limit int) (int, error) {
-	return db.Purge(ctx, "inbox", "handled_at", upTo, limit)
+	return db.Purge(ctx, "inbox", "handled_at", "", upTo, limit)
 }

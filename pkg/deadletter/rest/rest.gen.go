@@ -328,7 +328,7 @@ type JobPreview struct {
 	// Causes The most frequent ones.
 	Causes []Cause `json:"causes"`
 
-	// Letters Those that failed last.
+	// Letters Those that failed last, the last first.
 	Letters []Letter `json:"letters"`
 	Total   int      `json:"total"`
 }
@@ -341,7 +341,7 @@ type JobRequest struct {
 	// Canary So many letters go first, and every one must be handled before the rest goes. Not for discard.
 	Canary *int `json:"canary,omitempty"`
 
-	// DryRun Only say what would be taken.
+	// DryRun Only say what would be taken. To begin just that, take its total as max, and as until a microsecond after its first letter's failed_at: letters that come in between are left out, or have the job refused.
 	DryRun *bool `json:"dry_run,omitempty"`
 
 	// Filter As the list's parameters of the same names. An empty filter matches everything that waits.
@@ -539,7 +539,7 @@ type ListDeadLettersParams struct {
 	// Key Only letters with exactly this key.
 	Key *OnlyKey `form:"key,omitempty" json:"key,omitempty"`
 
-	// Text Only letters whose error has this text in it, in small letters or capitals.
+	// Text Only letters whose error's message has this text in it, in small letters or capitals. Bodies are not searched.
 	Text *OnlyText `form:"text,omitempty" json:"text,omitempty"`
 
 	// Since Only letters that failed last at this time or later.
@@ -585,7 +585,7 @@ type ListCausesParams struct {
 	// Key Only letters with exactly this key.
 	Key *OnlyKey `form:"key,omitempty" json:"key,omitempty"`
 
-	// Text Only letters whose error has this text in it, in small letters or capitals.
+	// Text Only letters whose error's message has this text in it, in small letters or capitals. Bodies are not searched.
 	Text *OnlyText `form:"text,omitempty" json:"text,omitempty"`
 
 	// Since Only letters that failed last at this time or later.
@@ -5393,65 +5393,67 @@ func (sh *strictHandler) RedriveDeadLetter(w http.ResponseWriter, r *http.Reques
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7Ftbc9w2sv4rKJ5TlYdDS4pvZyPVPviWxI5r47K92YfE5cKQPTPQkAANgBrNuvzft7oBkBwS5HAsKZvU",
-	"7kMq1hAEGn39+sLPSabKSkmQ1iTnn5OKa16CBU1/Pau1URr/lYPJtKisUDI5T/6xBg3MroFVfAVsAUul",
-	"gYHMIb9gS61KevZayA1bA89Bs62wa6ah+OtviYRr+1tykqSJwL0+1aB3SZpIXkJynmTuyDQx2RpKjmeX",
-	"/Po1yJVdJ+ffnt1/mCZ2V+FSY7WQq+TLlzR5+XyKSA2Z0jnbcsOWQhvLNPA8ZdwwqyqR3au4tgLfuqeW",
-	"SwO2oa3idt2SJvIkTTR8qoWGPDm3uoYRMh+cnaVJKWRDdozmV2rhyI4cdakWc896/PDwUa9FKWxzVI/j",
-	"BT3s7p7DkteFTc4f4TX4tSjrEv9wl3J/tecIaWEFmg76WRa7Z7w2MBQHPmIFWNQtpw5wzTNb7JhdC8My",
-	"fGtUKWjLEQb8ZQ6z8fQXWiv9nh7FOQG44CO93D3rfzUsk/Pkf05bUzl1T81pu2dzyhVIO3kKLhiecqz6",
-	"4Fk/aFVXB1itlp7BSpq6BM1W+NIYp+nhGF33Hz2aR9dPsDtaATawGyNqA7sxkh6effd4Hk3vLLeH1FJI",
-	"R4vBtRdMVSCZMGzLhRVyxZRmSy4KyD/yFRdyjFx6e7YGEV3fi8J2TOg9XNtDDFwrA4w0lq3RkyHdFq4t",
-	"XkLYFP9nSl4UrSJolvFKWF6YMcrx/VHhz1XK9+hTZ1Ef9cshfgjvnUdppWPGiH343WFi3wmZHdIIu+bW",
-	"C50V3FjGradNlIAsLbgFPaoJdEKXxqXSJbfJeZJzC/dwkyRG2t+lFcWxpPkw3JA3RlVNmx9N1RcXkMDY",
-	"pyoXQADhKdl5pqQFSRrLq6oQGUd6Ty8NEv15ph083bVntEHP/WIqJY078Y1WiwLKiWMrt+L/hsdXWlWg",
-	"rac9B8sdk3s3Ra4Zy71yDB6iedem86gJgGlihS3ib1kfEYaybi/8q3+/OeNDIwW1uITMOg71YQ63bAvS",
-	"sq1WckWw5u33z9h3Dx/9PzN8Z5iwJ3SQ5zRS8SSzcVynGDcbc8GksmxRcLlBJdoDYIe8QJo8qXNhX0ir",
-	"d0Om83Dw4C1u52pimjhN/7jgBh4/HF7j/RrYYmfB2wiXDHKB3qUqeIYQVaEdbQkfKonA1eodOnqzVlty",
-	"64MTJ5QFsVrsd2en0UcauFfOoXbBpz0+CGkfP0zSiK5dgaaDQSIe+zXRkGtxhfzKhcm4RrSK9yYgSY8+",
-	"OljpH/u/jFUV/fNDekA5kTSSU+rF6Glo7jNU19R7CJ7nBLB58aajDkteGEjHNGTKWTj93ePk1PK3blX/",
-	"QuEWE+Q3YHafyCz8PJBfB0POh45pFxRGd73mZVVAXNVFjiAPFZmwHpRRDaYI+zHglyOMbRVA5lDD+dft",
-	"6CPY8DY/qi0rudyxNb8C8lsxxUdYNvGuZwKhNrZUGu0fZcet0vENbUAs0/ofsHFAHntAfi93CPlKuKin",
-	"eSiEAQ9bUce08UXu0rg/iDmlyRUv6hGtXKh8l3onKyzz6PSEvRB2DdqhFKUZ7eA9eVRvuwvGT/rGOI9/",
-	"khzyYjOMfi9RDO61Al1y5AOeoLk0wv27ljlkKueLPZm19Htof0hq+9d6YqhwUQhjvzGsLcp45WaGl8AQ",
-	"zpkT9kQyKCu7Y0s6iZXcZmswDK5A7+waExcKg2gPxJ8RV9ZPqe/GtfXT3HF30088Bys3LsscZIPDmBqA",
-	"/jz3ZEKmGETvjdengWjGnSwwKnTrE7h+/jRcGFxPP3kZrKxDSjAzhRho9SuHU+bisYxL7hDc0GFmGrg9",
-	"0um3CKqPOXfoHxCGVJCn6BO2qK6IwHPjsllMwXdR70A1x6PocLKL5FZoWZiVWr4hca/3gpFPtHzify7r",
-	"ooiFkmVj7VP2EdL9NBF5PLIqtWnudSDOCUsFgEyVwKyKR7iSX1OQqTWMZC7a63zkyRRYtfZIZnINbM1l",
-	"jsxUmnksCvkET028cvOMFJRxmTNdS0l+jm8g5MepUyn8mTwfQQFHFLpsjSp1EdSOdskRQiF96sql9MH+",
-	"vSmkiT/Ho+aq809AtI0bxN0BceGQKA0wY0VREL1oCkjUFuOnx++yx7E4lrE8YmWvu0UDFyFyDM5oXVSA",
-	"WcCqlvEt6yo/2tpDcjJlBa/U4hdc1o/QVGf3mUWopXm7SvvhO+0Ix63cU/XAj65FBXG06ts4hcZL7bm4",
-	"PQ58iHvWNxquBGxHMgUTBy6lMpYtqagiLQJ4V5izUJpDvHN5SevmudZ8N4mt3zt77BWNZh/oFCh2YqNx",
-	"kX7AXm3DS8JzpCV1hKVvXbHpTvFuG+SansdZH4u9U85IQ91tpVy10tknoSxKvsqaanCNd2vKcWi/xrKV",
-	"QrT2N+WSEm/Gvrzieypney2Ws5gx5nr3Uddyj+QohKRaoeE7F023qi6QJOeQO3a+UKoALr8mdpX8eo8M",
-	"JJ9uMNT0S7XADEDDsjaQM+FQbA+wlsguz+UBX84OdZ+GQa5DWDrmeYNQS74js3AB/sL1J0iqQYZ4BXT1",
-	"h0iLSk03EWxMyxp/ECjizECmZH7BzpB1UjFq1A1PP3j2sTndDVy399pj3nrE0n85WMmKBdXXTX1txAMM",
-	"a5u5yJlRJfisSGHwC14wAoCjfUwUlGu7oI6o2joDy8VyiWKj7gUpDhjDVwjJSH0kJr9RBJsLO1IKUUsL",
-	"Dv5iikthOltzuRqL/UTW7VelRjDqgZLVV9SF9o13jBvEhxx4fs+Zyhg3VvHmKMpvvxfaDYpREY0wwBd+",
-	"h9tTNwb9BW1sldrs17IGKezgdzeHMLMQrEphbQyFU2tAGFYKY6h/uWTc+5dQEjBIHiu4XsEJe2lZxqWr",
-	"ji8gijRbEpuhiT6VD+4n6XFphAarRUzsT6yFsrKG8aWjGVzojQu8yRMOtlv3Mu+h/OhRypobUqB3Ign6",
-	"1+tXRjl0PG6OAeF+1bHle6MmHUOdqko699BWJwPbO4bXNdsWfHcuEgHgzoHFXLvz0M+bxJ8Xxc/L5PzX",
-	"mUiz79jdKJEZB4SjbbcOTcdXLH+PomS4Wm/nIVM/NGx9w1eRxkSD5W8E6vt6SHvFJPy2MepBUWe8h/ho",
-	"Rg/xXb8G1xbfHDqIFOKaPpdskQPEsUN36GKq0Hfzs75QO3mpRrxzpzdBGDRXDnqiq/MIInQxmQF9JTJg",
-	"K34FrK5O2AvKPcLPoTS8MxZK+hWo9+uXITRj6MtCBMDjFsAyXmC2Yrcig3O3A+FOeuDxBsJPh5nQE3Jp",
-	"tm6Ig4YhvE9GcHXCQsgJSL/3PlmC65Enz9F5th2SK9DGMebbk29PzkKjh1ciOU8enJydPCDnZ9ek1ac8",
-	"L4U87cAA+nnlgqZjqVDyZZ6cJ6+FsXjY6+as7pTjiDdql5y200Pok2YsdmNZMxe7cZmZi9vhsrkvdODc",
-	"rBdCYWHW4p9gN/uacG3nrHVDOTMWuhGZGQvd8OOMhX7a9cuH3sjJ/bOzW5ty6fjuyCzHEzdPq5bBLi4Y",
-	"nx6jZdu1KChB1a52ifkqWlknWOIG+xQOfBRR4lPT+AUajpyGCRwaKanLkgooZGSEytv6qw1Q2NebyE3Q",
-	"axHrPeW1b26O2jDNlQytN1L22AZwSyVdysCE8YSNTUX5cY0bjGRGSaGTL9Uibf363gCXcAnCGFV+RuMr",
-	"B3//eLZxE7TSmSv6WsQyZXIgCQ7/yUxu68saqPKpq+hT22C96xrgYcs7/Wzg05dR+/sBbIf9d+ggu0Ie",
-	"SouKL/jwJLk5/96t1bad/+oY6MTsmM98u/4nMr7vJqXGx/cHSf3kWP2HEbm1rYVRl/ks1Nr/i3j+8xDP",
-	"v9NXj/Snvt5NW18dx6u5j0XMbfiAZ6qW+7iFLXZuf+c/93t00470Ui2mzfEVLjjWGP9UMfqVWtxJcEbW",
-	"/skiM5LcicHUYA8KlCaVMjZeOTJQQEZlR0HthH+CPHeINjTK6JsD1xSyvqHHXlLavVV6A1SrdN+yQKgO",
-	"EDTwg3c+59d+LkJp3Md1M1cKDBUJqN7KqXHJtcW8HjnLQyMPD1ZXgG8yRdtmXLIFtGME+8r/FFZCvmo+",
-	"anPfENzetwOdbnHsG4I7hCud1n9Ef32zllIRA9aXR/Z7sRdNbWWvv/MlTe6f3b9NOmMEPg3i6lqIcifc",
-	"uZW8dRW0zlAL636v5KtevSaxVNtJ/3v6+VItJnFsUMO704gx5HqpFreGW/G/JdeNSUaA6YFw4b4/HUWX",
-	"LTNPjVVV/+Pg+fu3vm5fFO+sqqIuIc6TzpdH9K3QQIR3biwv3ZSioRnFNZq0m/y6DZn+yK+Ce6UhNqn2",
-	"xiEu+pNr3Tm6UXv4LPJJS2iLosmdl7x8F2jEMkJp5haTug6mc0gBY513cxTrFqhuR1vNlMkgv0/DyMLR",
-	"9jJpLM/drj2J3YbZ3LagYyJ+3naSby7hHzBmtHU0Vlc0ULVSatoSTsEXGG8kljHdZRuAypCSiTxlG3CT",
-	"qV7h/Cwn4S2rMPaH9tEJ632tRuO8Odn3BiobcBwVaZjVXBTuFTe6kK0h2xg/YbL1cyJ+rNO5B0NfA3P8",
-	"H8sR3nG5GwK0F7mwU8p1KwpCn6/8zgBtvvdpvUTg5G1o65vaMi4dRibpeHlSOSn07BwB35hp/Q1jUbfr",
-	"WTwKuwPPcv938Cw/N58H+KjsZi95oYHfjgB/RMvtuJsFzzZhqGswPuTs3KomLyKk/K8AAAD//w==",
+	"7Ftbk9u4cv4rKCZVfgitmfUt2ZnKg29n1z6urMt2Th72uFwQ2ZIwIgEaAEejuPzfU90AeBFBivLMbM5W",
+	"8rC1HhEEGn39+sJvSabKSkmQ1iQX35KKa16CBU1/vay1URr/lYPJtKisUDK5SP5rAxqY3QCr+BrYElZK",
+	"AwOZQ37JVlqV9OydkFu2AZ6DZjthN0xD8e9/TyTc2L8niyRNBO71tQa9T9JE8hKSiyRzR6aJyTZQcjy7",
+	"5DfvQK7tJrn46fzRkzSx+wqXGquFXCffv6fJm1dTRGrIlM7Zjhu2EtpYpoHnKeOGWVWJ7GHFtRX41kO1",
+	"WhmwDW0Vt5uWNJEnaaLhay005MmF1TWMkPn4/DxNSiEbsmM0v1VLR3bkqCu1nHvWsyfHj3onSmGbow44",
+	"XtDD7u45rHhd2OTiKV6D34iyLvEPdyn3V3uOkBbWoOmg32Sxf8lrA0Nx4CNWgEXdcuoANzyzxZ7ZjTAs",
+	"w7dGlYK2HGHAv81hNp7+WmulP9GjOCcAF3yhl7tn/bOGVXKR/NNZaypn7qk5a/dsTrkGaSdPwQXDU05V",
+	"HzzrF63q6gir1cozWElTl6DZGl8a4zQ9HKPr0dOn8+j6K+xPVoAt7MeI2sJ+jKQn5z8/m0fTR8vtMbUU",
+	"0tFicO0lUxVIJgzbcWGFXDOl2YqLAvIvfM2FHCOX3p6tQUTXX0RhOyb0CW7sMQZulAFGGvvAsBKMQU+8",
+	"QZ+GN7BwY/E6wqb4P1PyomhVQrOMV8LywizYC5ULMIxrYFJZZoDrbAP52OVw41H9mKu3n9Dtzrpg1HWH",
+	"ECO8Ax+llY4ZI/bJz8eJ/Shkdkxp7IZbrxes4MYybj1togTkdcEt6FFloRO6NK6ULrlNLpKcW3iImyQx",
+	"0v5TWlGcSpqP1A15Y1TVtPnJVH13MQuMdVqFL74gV5ApaUGSUvOqKkTGkd6zK4NEf5tpKi/27RltXHS/",
+	"mEpJ4058r9WygHLi2Mqt+Jfh8ZVWFWjrac/Bcsfkg5si14zlXjkGD9ED1KbzqImRaWKFLeJvWR80hrJu",
+	"L/y7f78543MjBbW8gsw6Dh0iIW7ZDqRlO63kmpDPh7+8ZD8/efqvzPC9YcIu6CDPaaTieWbj0E8xbrbm",
+	"krzFsuByi0rUw2jHvECaPK9zYV9Lq/dDpvNw8OAtbudqYpo4Tf+y5AaePRle49MG2HJvwdsIlwxygd6l",
+	"KniGKFahHe0IQiqJ2NbqPcYCs1E78vyDEyeUBeFc7Hdnp9FHGrhXzqF2wdceH4S0z54kaUTXrkHTwSAR",
+	"sv2eaMi1uEZ+5cJkXCOgxXsT1qRHXxzy9I/9X8aqiv75OT2inEgaySn1YvQ0NPcZqmvqPQTPc8LgvHjf",
+	"UYcVLwykYxoy5Syc/vY4ObX8g1t1eKFwiwnyG7zbJzILPw/k14GZ89Fl2sWN0V1veFkVEFd1kSMOREUm",
+	"OAhlVIMpwn4JEOcEY1sHHDrUcP5jO/oINrzNr2rHSi73bMOvgfxWTPERuU2865lAwI6tlEb7R9lxq3R8",
+	"QxsQy7T+B/gckEcP6/fSi5DShIt6modCGPCwFXVMG1/nLtP7BzGnNLnmRT2ilUuV71PvZIVlHrYu2Gth",
+	"N6AdSlGa0Q7ek0f1trtg/KQHxnn8RXLMi80w+l4uGdxrBbrkyAc8QXNphPt3LXPIVM6XPZm19Hv0f0xq",
+	"/Ws9N1TbKISxDwxr6zZeuZnhJTCEc2bBnksGZWX3bEUnsZLbbAOGwTXovd1gbkNhEO2B+DPiyg6z7vtx",
+	"bYeZ8Li7OcxNByu3LhEdJIzDmBqA/jz3ZEIyGUTvjddnimjGnUQxKnTrc7zD/Gm4MLiew+RlsLIOKcHM",
+	"FGKg1W8dTpmLxzIuuUNwQ4eZaeD2RKffIqhDzLlH/4AwpII8RZ+wQ3VFBJ4bl+Zilr6PegcqS55Eh5Nd",
+	"JLdCy8Ks1PItiXvTC0Y+0fK1gQtZF0UslKwaa5+yj1ARSBORxyOrUtvmXkfinLBUGchUCcyqeIQr+Q0F",
+	"mVrDSOaivc5HnkyBVWtPZCbXwDZc5shMpZnHopBP8NTEizsvSUEZlznTtZTk5/gWQn6cOpXCn8nzERRw",
+	"RKHL1qhSl0HtaJccIRTSp65dSh/s35tCmvhzPGquOv8ERNu4QdwdEBeOidIAM1YUBdGLpoBE7TB+evwu",
+	"DzgWxzKWR6zsXbdo4CJEjsEZrYsKMEtY1zK+ZV3lJ1t7SE6mrOCtWv4Nlx1GaCrF+8wilNu8XaWH4Tvt",
+	"CMet7Kl64EfXooI4WvVtnELjpXourseBz3HP+l7DtYDdSKZg4sClVMayFRVVpEUAT+FZWCjNMd65vKR1",
+	"81xrvp/E1p+cPR4UjVKHMzgSgth0NgFOoWIUNBoYaSH0ah1eMp5DLekjLP7gik/3in/boNe0Sc4PsdlH",
+	"5Yw21OHWyrHO2SuhLkrGyppqco23a8pzaM/GsrVC9PYfyiUp3qx9ucW3Yc57XZnzmHHmev9F17JHchRS",
+	"Uu3Q8L2LrjtVF0iSc9AL9kmhBxCSXSHVqCWp86boOUlSjBtW8ht3S24Y4RHGWSkyrQxkCn9eIQAlZ0v1",
+	"XMeiB6aprNuLfvmSgpaQbAl2ByDJ+xawskzVlqAAxV5k2ZVaMg2r2vQc31KpArj8kchb8pse05DZxO+h",
+	"neLZwoTjmXAY/ABul0o3sWcgxfNj7bVhiO4Qlo7FjcDLku+JxQ6eXLoGDOlg0Di8AgaqY6RFdUw38XfM",
+	"JhpvFijizKnEJTtH1knFqBM5PP3o2admpLcIPD7mjMWaEb/0t6N1uBgkeNdUB0f81bAym4ucGVWCz+kU",
+	"hm703FFgnMUbtSgoyuNIR1RtnTvIxWqFYqPeCymO7zlZReojMXWP4u9c2JFCjlpZcOAdE3QCGdmGy/UY",
+	"ciGy7r6mNoKwjxTcfqCq1TfeMW4QH3Lg+UNnKmPcWMe7vyi/frO3G9KjIhphgC9bD7cnMID+gja2Sm37",
+	"lbhBAj743Q1azCxjq1JYG8shqLEhDCuFMdSgXTHu/UsoaGBoUqzgeg0L9sayjEtX219CFCe3JDZTIYdU",
+	"Pn6UpKclQRqsFjGxP7cWysoaHxZdzNBmpKrZZDlH+8m9usFQfvQoZc0NKWA7kQT9O+i2Rjl0OuqPwfjD",
+	"mmnL90ZNOoY6VVN17qGtrQa2dwyva7Zt6tC5SCR9cA4s5tqdh37VlC14Ufy2Si5+n4mLDx27m5Uy4/B1",
+	"tGnYoen0eusfUVINVzvYecjUzw1b3/N1pK3SZB63SkEO9ZD2ikn4Q2PUg5LUeAf06YwO6MfDCmJbOnTo",
+	"IFJGbLp0skUOEMcO3amSqTLl7c/6Ts3wlRrxzp3OCmHQXDnoia7OI4jQg2UG9LXIgK0R0dfVgr2mTCn8",
+	"HArbe2OhpF+BOtd+GUIzhr4sRAA8bgks4wXmVnYnMrhwO7hUBB94vIHw02EmSl2k2bkRFBrl8D4ZwdWC",
+	"hZATkP7B+2QJrsOfvELn2fZ3rkEbx5ifFj8tzkObilciuUgeL84Xj8n52Q1p9RnPSyHPOjCAfl67oOlY",
+	"KpR8kycXyTthLB72rjmrO8Y54o3aJWfteBT6pBmL3dzZzMVu2Gfm4nZ6bu4LHTg364VQFpm1+K+wn31N",
+	"uLFz1rqRohkL3YDPjIVuunPGQj/O+/3zwcDMo/PzO5vR6fjuyCTKczcwrFbBLi4Zn54TZruNKChB1a7y",
+	"ivkqWlknWOIGfQoHPooo8alp/AINR87C/BANxNRlSeUeMjJC5W31uK2LuWoZuQl6LWK9Z7z2rdlRG6ap",
+	"mKH1Roo0uwBuqSBNGZgwnrCxmS4/bHKLmdMoKXTylVqmrV/v1W+ESxDGqPITJj842fyPZxu3QSudqagf",
+	"RSxTJgeS4PCfzOR2vqyxo4Ij9SOo6bHZHxampy3v7JuBr99H7e8XsB3236OD7Ap5KC0qvuDDRXJ7/n3c",
+	"qF07vdYx0InJN5/5dv1P5PsEN+c1/n3CIKmf/G7g84jc2sbIqMt8GToD/494/u8hnv9NXz3SXftxN219",
+	"dRyv5r6GMXfhA16qWvZxC1vu3f7Of/Y7jNOO9Eotp83xLS441Rj/VDH6rVreS3BG1v7JIjOS3InBNB4Q",
+	"FChNKmVsvHJkoICMyo6C2gn/DfLCIdrQKKMvJlxTyIb24xtKu3dKb4Fqle5jHQjVAYIGfmzQ5/zaT3Uo",
+	"jfu4ruRagaEiAdVbObVZubaY1yNneWjk4cHqGvBNpmjbjEu2hHYIoq/8L2At5Nvmqz33BcTdffnQ6W3H",
+	"voC4R7jSGVyI6K9vLVMqYsD68ki/c3zZ1FZ6/Z3vafLo/NFd0hkj8EUQV9dClDvh3q3kg6ugdUZyWPcz",
+	"LF/1OmgSS7Wb9L9n367UchLHBjW8P40YQ65XanlnuBX/W3HdmGQEmB4JF+4D21F02TLzzFhVHX79PH//",
+	"1tf1RfHRqirqEuI86Xw3RV86DUR478byxs1YGj9WYcLo213I9Fd+HdwrDY1I1RuHuDycu+tOAY7awzeR",
+	"T1pCWxRN7r3k5btAI5YRSjN3mNR1MJ1DChjrvJujWLdEdTvZaqZMBvl9FkYWTraXSWN55XY9kNhdmM1d",
+	"Czom4ldtJ/n2Ev5F+IEmL9y6ovGvtVLTlnAGvsB4K7GM6S7bAlSGlEzkKduCm6v1CucnUbmbBcPYH9pH",
+	"C3bwrR0NI+dk31uobMBxVKRhVnNRuFfc6EK2gWxr/ITJzs+J+KFU5x4MfeTM8X8sR3jH5X4I0F7nwk4p",
+	"150oCH188wcDtPnep/USgZN3oa3va8u4dBiZpOPlSeWk0LMLU37T+hvGou7Ws3gUdg+e5dEf4Fl+az5u",
+	"8FHZTYryQgO/GwH+ipbbcTdLnm3DUNdgfMjZuVVNXkRI+X8CAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

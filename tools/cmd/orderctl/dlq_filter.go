@@ -15,7 +15,7 @@ type dlqFilter struct {
 	ErrorType string `help:"Only letters with such an error: permanent, transient or undecodable." enum:",permanent,transient,undecodable" default:"" group:"which letters"`
 	Cause     string `help:"Only letters with exactly this cause, as 'dlq causes' shows it." group:"which letters"`
 	Key       string `help:"Only letters with exactly this key: an order's id." group:"which letters"`
-	Text      string `help:"Only letters with this text in their error." group:"which letters"`
+	Text      string `help:"Only letters with this text in their error's message; bodies are not searched." group:"which letters"`
 	Since     string `help:"Only letters that failed last at this time (2026-11-21T03:00:00Z) or that long ago (2h), or later." group:"which letters"`
 	Until     string `help:"Only letters that failed last before this time, or longer ago than that." group:"which letters"`
 }

@@ -65,7 +65,7 @@ func (d dlqVerb) job(ctx context.Context, c console, system *client.System, requ
 	var jobs []begun
 	var errs []error
 	for _, p := range chosen {
-		j, err := system.BeginJob(ctx, p.Service, request)
+		j, err := p.begin(ctx, system, request)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -77,6 +77,21 @@ func (d dlqVerb) job(ctx context.Context, c console, system *client.System, requ
 	}
 	errs = append(errs, d.printJobs(c, jobs), stopped(jobs))
 	return errors.Join(errs...)
+}
+
+// begin begins a job over what was shown: over nothing that failed after the last of it, and no more letters. What came in
+// since then with an earlier time, from a clock that is behind, has the service refuse.
+func (p previewed) begin(ctx context.Context, system *client.System, request letters.JobRequest) (letters.Job, error) {
+	request.Max = &p.Total
+	if len(p.Letters) > 0 { // the last failed comes first
+		request.Filter.Until = new(p.Letters[0].FailedAt.Add(time.Microsecond)) // what PostgreSQL tells apart
+	}
+	j, err := system.BeginJob(ctx, p.Service, request)
+	var refused *client.Refused
+	if errors.As(err, &refused) && refused.Status == 422 && strings.Contains(refused.Detail, "more letters match") {
+		err = fmt.Errorf("%s: more letters match now than were shown; nothing was begun there, look at them and press again: %w", p.Service, err)
+	}
+	return j, err
 }
 
 func (d dlqVerb) preview(c console, chosen []previewed, verb string) error {

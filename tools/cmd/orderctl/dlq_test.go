@@ -93,6 +93,10 @@ func fakeService(t *testing.T) (url string, asked func() []string) {
 		case request["dry_run"] == true:
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = fmt.Fprintf(w, `{"total":3,"causes":[%s],"letters":[%s]}`, cause, letter())
+		case strings.Contains(string(filter), "busy"):
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			_, _ = fmt.Fprint(w, `{"title":"Unprocessable Entity","status":422,"detail":"begin job: more letters match than the job may take: it may take 3"}`)
 		default:
 			requests <- fmt.Sprintf("%s %s: %s %s canary %v rate %v failures %v max %v", request["verb"], request["actor"], request["reason"], filter,
 				request["canary"], request["rate"], request["max_failures"], request["max"])
@@ -179,11 +183,15 @@ func TestDeadLetterCommands(t *testing.T) {
 		{
 			args: "redrive --topic=t --since=2026-11-21T10:00:00Z --canary=2 --rate=5 --service=payment --actor=ada --reason=fixed", code: 1,
 			says:  "job j-2 of payment was stopped: 1 letters failed again, 0 may",
-			asked: []string{`redrive ada: fixed {"since":"2026-11-21T10:00:00Z","state":"open","topic":"t"} canary 2 rate 5 failures 10 max 1e+06`},
+			asked: []string{`redrive ada: fixed {"since":"2026-11-21T10:00:00Z","state":"open","topic":"t","until":"2026-11-21T12:00:00.000001Z"} canary 2 rate 5 failures 10 max 3`},
 		},
 		{
 			args: "discard --all --max=9 --no-wait --service=payment --actor=ada --reason=junk", says: "3 dead letters to discard, by cause:",
-			asked: []string{`discard ada: junk {"state":"open"} canary <nil> rate 0 failures <nil> max 9`},
+			asked: []string{`discard ada: junk {"state":"open","until":"2026-11-21T12:00:00.000001Z"} canary <nil> rate 0 failures <nil> max 3`},
+		},
+		{
+			args: "redrive --topic=busy --service=payment --actor=ada --reason=fixed", code: 1,
+			says: "payment: more letters match now than were shown; nothing was begun there, look at them and press again",
 		},
 		{args: "redrive --all --dry-run --service=payment --actor=ada --reason=fixed", says: "Nothing was changed: this was a dry run."},
 		{args: "redrive --topic=unheard --actor=ada --reason=fixed", code: 1, says: "no letter matches that waits, at any service"},

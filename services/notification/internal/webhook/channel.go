@@ -129,7 +129,7 @@ func (c *Channel) handle(ctx, stop context.Context, msg *message.Message) error 
 	}
 	ctx = observe.With(ctx, "order_id", n.OrderID, "notification_id", n.ID, "channel", Name)
 	letterID := Stream + "-" + n.ID
-	redriven := msg.Metadata[deadletter.HeaderGroup] == Group
+	redriven := isRedriven(msg)
 	d, err := store.GetDelivery(ctx, c.deps.DB, Name, n.ID)
 	if err != nil {
 		return err
@@ -226,12 +226,18 @@ func decode(msg *message.Message) (notificationapi.Notification, error) {
 	return n, nil
 }
 
+func isRedriven(msg *message.Message) bool { return msg.Metadata[deadletter.HeaderGroup] == Group }
+
 // letter is the dead letter of an entry. A channel has no partitions: the identity is the notification's.
 func (c *Channel) letter(msg *message.Message, id, kind string, err error, retries int) deadletter.Letter {
 	headers := maps.Clone(map[string]string(msg.Metadata))
 	delete(headers, queue.HeaderEntry)
+	topic := Stream
+	if isRedriven(msg) { // what its letter said of the place and the failures holds on
+		topic = deadletter.RedriveTopic(Group)
+	}
 	record := kafka.Record{
-		Topic: Stream, Timestamp: c.deps.Now(), Key: []byte(headers[event.HeaderKey]), Value: msg.Payload, Headers: headers,
+		Topic: topic, Timestamp: c.deps.Now(), Key: []byte(headers[event.HeaderKey]), Value: msg.Payload, Headers: headers,
 	}
 	letter := deadletter.FromRecord(deadletter.New(record, deadletter.Failure{
 		Group: Group, ErrorType: kind, Err: errors.New(printable(err.Error())), Retries: retries, At: c.deps.Now(),
