@@ -36,9 +36,14 @@ type parks struct {
 	looked time.Time
 	// queue is on its way into the store, in order.
 	queue []parking
-	// stored counts messages in the store. It may be too high by some that came a second time.
+	// stored counts messages in the store. It may be too high by some that came a second time, or were let go, until their
+	// key has none.
 	stored, most int
-	retrying     int
+	// asking counts the messages that wait for room before they are parked as blocked; told is set when it was logged that
+	// there is none.
+	asking   int
+	told     bool
+	retrying int
 	// waiters are the messages that wait in memory for their next attempt.
 	waiters map[*Delivery]struct{}
 	// behind is set until the log has been taken up as far as upTo, the last that was parked: where messages may take effect
@@ -115,6 +120,17 @@ func (p *parks) scheduleAll() {
 // full tells that no more keys may be parked. What comes again after a crash is stored already, most of it.
 func (p *parks) full() bool { return !p.behind && p.stored+len(p.queue) >= p.most }
 
+// spent tells that what is in the queue must wait.
+func (p *parks) spent() bool { return !p.behind && p.stored >= p.most }
+
+// waiting counts the messages that keep their places in memory because no more may be parked.
+func (p *parks) waiting() int {
+	if !p.spent() {
+		return 0
+	}
+	return len(p.queue) + p.asking
+}
+
 func (p *parks) signal() {
 	select {
 	case p.wake <- struct{}{}:
@@ -178,7 +194,7 @@ func (p *parks) ready(now time.Time) (k *parkedKey, wait time.Duration) {
 
 // batch takes the first of the queue, as long as there is room.
 func (p *parks) batch() []parking {
-	if !p.behind && p.stored >= p.most {
+	if p.spent() {
 		return nil
 	}
 	batch := p.queue[:min(parkBatch, len(p.queue))]
