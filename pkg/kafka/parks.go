@@ -192,18 +192,17 @@ func (p *parks) ready(now time.Time) (k *parkedKey, wait time.Duration) {
 	return k, 0
 }
 
-// batch takes the first of the queue, as long as there is room.
+// batch is the first of the queue, as long as there is room. It leaves the queue when it is stored (note): until then it counts.
 func (p *parks) batch() []parking {
 	if p.spent() {
 		return nil
 	}
-	batch := p.queue[:min(parkBatch, len(p.queue))]
-	p.queue = p.queue[len(batch):]
-	return batch
+	return p.queue[:min(parkBatch, len(p.queue))]
 }
 
 // note notes that a batch is stored.
 func (p *parks) note(batch []parking) {
+	p.queue = p.queue[len(batch):]
 	p.stored += len(batch)
 	for _, m := range batch {
 		m.key.written++
