@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/orderflow/orderflow/pkg/coalesce"
 	"github.com/orderflow/orderflow/pkg/consumer"
@@ -27,7 +28,7 @@ type Config struct {
 	consumer.Config
 	MaxInFlight          int           `env:"CONSUMER_MAX_IN_FLIGHT" envDefault:"256" desc:"most messages of one partition at work at a time, 1 to 10000"`
 	MaxInFlightTotal     int           `env:"CONSUMER_MAX_IN_FLIGHT_TOTAL" envDefault:"2048" desc:"most messages of all partitions at work at a time, beside 32 of each, 1 to 100000"`
-	ParkedMax            int           `env:"CONSUMER_PARKED_MAX" envDefault:"10000" desc:"most messages of one partition that wait in the database behind a message that failed, 1 to 1000000; those beyond wait in memory, and hold up the partition when it is full"`
+	ParkedMax            int           `env:"CONSUMER_PARKED_MAX" envDefault:"10000" desc:"most messages of one partition that wait in the database behind one that failed, those behind a dead letter among them, 1 to 1000000; those beyond keep their places in memory, and when they have all of them (CONSUMER_MAX_IN_FLIGHT) the partition stands still until fewer wait"`
 	MaxInFlightBytes     int           `env:"CONSUMER_MAX_IN_FLIGHT_BYTES" envDefault:"2097152" desc:"most bytes of these messages together, 1024 to 1073741824; one message may be larger"`
 	RequestBatchMax      int           `env:"REQUEST_BATCH_MAX" envDefault:"256" desc:"most requests with an Idempotency-Key that share one transaction, of those that wait at that moment, 1 to 1024"`
 	RequestWaitingMax    int           `env:"REQUEST_WAITING_MAX" envDefault:"1024" desc:"most requests that wait for that transaction; the next one gets a 503, 1 to 100000"`
@@ -253,8 +254,10 @@ func (a *App) Start(ctx context.Context) error {
 	rt.Check("consumer", func(context.Context) error {
 		return errors.Join(subscriber.Trouble(), a.Consumer.Ready())
 	})
-	if err := rt.Registry.Register(a.Parking.Collector()); err != nil {
-		return fmt.Errorf("parking metrics: %w", err)
+	for _, collector := range []prometheus.Collector{a.Parking.Collector(), subscriber.ParkingCollector()} {
+		if err := rt.Registry.Register(collector); err != nil {
+			return fmt.Errorf("parking metrics: %w", err)
+		}
 	}
 	rt.Go("blocked keys", func(ctx context.Context) error {
 		a.Parking.Run(ctx, rt.Logger)

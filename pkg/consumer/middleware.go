@@ -197,17 +197,27 @@ func (c *Consumer) parkBlocking(ctx context.Context, r kafka.Record, letter kafk
 	if delivery == nil || !c.handlers[address{r.Topic, r.Headers[event.HeaderType]}].blocks {
 		return false, nil
 	}
-	return blocks, c.persist(ctx, "a message for which its key has to wait cannot be parked", func() error {
-		settled, err := c.deps.DeadLetters.Settled(ctx, deadletter.ID(letter.Headers))
-		if err != nil || settled {
-			return err
+	for {
+		full := false
+		err := c.persist(ctx, "a message for which its key has to wait cannot be parked", func() error {
+			settled, err := c.deps.DeadLetters.Settled(ctx, deadletter.ID(letter.Headers))
+			if err != nil || settled {
+				return err
+			}
+			if full = !delivery.Room(); full {
+				return nil
+			}
+			blocks = true
+			return c.deps.Parking.Park(ctx, kafka.Parked{Record: r, Attempts: attempts, Due: c.deps.Now()})
+		})
+		if err != nil || !full {
+			return blocks, err
 		}
-		if !delivery.Room() {
-			return errors.New("as many messages of its partition are parked as may be")
+		// Nothing is away: it is for an operator to make room, by the letters that are there.
+		if err := delivery.AwaitRoom(ctx); err != nil {
+			return false, err
 		}
-		blocks = true
-		return c.deps.Parking.Park(ctx, kafka.Parked{Record: r, Attempts: attempts, Due: c.deps.Now()})
-	})
+	}
 }
 
 func errorType(err error) string {

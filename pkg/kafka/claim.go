@@ -54,6 +54,8 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 	}
 	if sub.cfg.Parking != nil && sub.cfg.Guarantee != AtMostOnce {
 		c.parks, c.loaded = newParks(sub.cfg.Parking, topic, partition, sub.cfg.ParkedMax), make(chan struct{})
+		sub.parks(c, true)
+		defer sub.parks(c, false)
 		c.running.Go(func() { c.loadParked(assigned.InitialOffset()) })
 	}
 	ended := c.run(assigned.Messages(), source.records, sub.ctx.Done())

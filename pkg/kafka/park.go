@@ -33,6 +33,7 @@ func (c *claim) keepParked() {
 	for {
 		c.mu.Lock()
 		batch := c.parks.batch()
+		c.tellOfRoom()
 		k, wait := c.parks.ready(failpoint.Now())
 		c.mu.Unlock()
 		if k != nil {
@@ -51,6 +52,19 @@ func (c *claim) keepParked() {
 		case <-c.stop:
 			return
 		}
+	}
+}
+
+// tellOfRoom logs once that messages wait for room, and once that there is again more than a little.
+func (c *claim) tellOfRoom() {
+	switch p := c.parks; {
+	case !p.told && p.waiting() > 0:
+		p.told = true
+		c.logger.Warn("no more messages of the partition may be parked: those that have to wait keep their places in memory, "+
+			"and the partition stands still when they have all of them", "parked", p.stored, "bound", p.most)
+	case p.told && p.stored+len(p.queue)+p.asking < p.most-p.most/10:
+		p.told = false
+		c.logger.Info("messages of the partition may be parked again", "parked", p.stored, "bound", p.most)
 	}
 }
 
@@ -194,6 +208,14 @@ func (c *claim) offer(d *Delivery, wait time.Duration) bool {
 	return false
 }
 
+// ask counts messages in or out that wait for room.
+func (c *claim) ask(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parks.asking += n
+	c.parks.signal()
+}
+
 func (c *claim) withdraw(d *Delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -221,7 +243,7 @@ func (c *claim) tryFirsts(k *parkedKey) bool {
 		return false
 	}
 	c.mu.Lock()
-	entered, all := k.entered, k.written == k.entered
+	entered, stored, all := k.entered, k.stored, k.written == k.entered
 	c.mu.Unlock()
 	k.due = time.Time{}
 	first, err := p.store.First(c.open, p.topic, p.partition, k.key)
@@ -232,9 +254,9 @@ func (c *claim) tryFirsts(k *parkedKey) bool {
 	if len(first) == 0 {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		p.removed(k, stored)             // those that were let go; it is room, for which some of the key may wait
 		if all && entered == k.entered { // what was on its way when First looked is not seen by it, though it is stored now
 			delete(p.keys, k.key) // from now on its messages are handed out as they come
-			p.removed(k, k.stored)
 			return false
 		}
 		k.from = k.entered

@@ -132,6 +132,28 @@ func (d *Delivery) Room() bool {
 	return d.kept || !d.claim.parks.full()
 }
 
+// AwaitRoom waits until the Parking has room for one more message of the partition. It fails when ctx ends, or the partition is
+// given up.
+func (d *Delivery) AwaitRoom(ctx context.Context) error {
+	if d == nil {
+		return nil
+	}
+	d.claim.ask(1)
+	defer d.claim.ask(-1)
+	ticker := time.NewTicker(heldEvery)
+	defer ticker.Stop()
+	for !d.Room() {
+		select {
+		case <-ticker.C:
+		case <-d.Stopping():
+			return context.Canceled
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // Block says that the message, which is going to be acknowledged, stands in the Parking as blocked.
 func (d *Delivery) Block() {
 	if d != nil {

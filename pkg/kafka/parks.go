@@ -36,9 +36,14 @@ type parks struct {
 	looked time.Time
 	// queue is on its way into the store, in order.
 	queue []parking
-	// stored counts messages in the store. It may be too high by some that came a second time.
+	// stored counts messages in the store. It may be too high by some that came a second time, or were let go, until their
+	// key has none.
 	stored, most int
-	retrying     int
+	// asking counts the messages that wait for room before they are parked as blocked; told is set when it was logged that
+	// there is none.
+	asking   int
+	told     bool
+	retrying int
 	// waiters are the messages that wait in memory for their next attempt.
 	waiters map[*Delivery]struct{}
 	// behind is set until the log has been taken up as far as upTo, the last that was parked: where messages may take effect
@@ -115,6 +120,17 @@ func (p *parks) scheduleAll() {
 // full tells that no more keys may be parked. What comes again after a crash is stored already, most of it.
 func (p *parks) full() bool { return !p.behind && p.stored+len(p.queue) >= p.most }
 
+// spent tells that what is in the queue must wait.
+func (p *parks) spent() bool { return !p.behind && p.stored >= p.most }
+
+// waiting counts the messages that keep their places in memory because no more may be parked.
+func (p *parks) waiting() int {
+	if !p.spent() {
+		return 0
+	}
+	return len(p.queue) + p.asking
+}
+
 func (p *parks) signal() {
 	select {
 	case p.wake <- struct{}{}:
@@ -176,18 +192,17 @@ func (p *parks) ready(now time.Time) (k *parkedKey, wait time.Duration) {
 	return k, 0
 }
 
-// batch takes the first of the queue, as long as there is room.
+// batch is the first of the queue, as long as there is room. It leaves the queue when it is stored (note): until then it counts.
 func (p *parks) batch() []parking {
-	if !p.behind && p.stored >= p.most {
+	if p.spent() {
 		return nil
 	}
-	batch := p.queue[:min(parkBatch, len(p.queue))]
-	p.queue = p.queue[len(batch):]
-	return batch
+	return p.queue[:min(parkBatch, len(p.queue))]
 }
 
 // note notes that a batch is stored.
 func (p *parks) note(batch []parking) {
+	p.queue = p.queue[len(batch):]
 	p.stored += len(batch)
 	for _, m := range batch {
 		m.key.written++

@@ -57,7 +57,9 @@ type SubscriberConfig struct {
 	// ParkAfter is how long a message may keep its place in memory while it waits to be tried again, and how long one that
 	// is with its handler may keep places for those behind it when others want them. Default 1 s.
 	ParkAfter time.Duration
-	// ParkedMax is how many messages of one partition may be parked. Those beyond wait in memory. Default 10,000.
+	// ParkedMax is how many messages of one partition may be parked, those of blocked keys among them; what is in memory
+	// when it is reached may be parked on top. Those beyond keep their places in memory, and when they have all of them the
+	// partition stands still until fewer are parked. Default 10,000.
 	ParkedMax int
 	// InstanceID, when set, makes the process a static member (KIP-345): it gets its partitions back at once when it
 	// is killed and started again. No other process may have the name at the same time. Close leaves the group.
@@ -145,8 +147,10 @@ type Subscriber struct {
 
 	mu            sync.Mutex
 	subscriptions map[string]*subscription
-	started       bool
-	closed        bool
+	// parking are the claims that park messages.
+	parking map[*claim]struct{}
+	started bool
+	closed  bool
 }
 
 // NewSubscriber returns a subscriber that connects when every topic of cfg has been subscribed to.
@@ -164,6 +168,7 @@ func NewSubscriber(cfg SubscriberConfig, logger *slog.Logger) (*Subscriber, erro
 			logger: logger.With("group", cfg.Group),
 		},
 		cfg: cfg, stopped: make(chan struct{}), shared: make(chan struct{}, cfg.MaxInFlightTotal), subscriptions: map[string]*subscription{},
+		parking: map[*claim]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.fetcher = newFetcher(cfg.Brokers, cfg.Sarama(), s.logger)
@@ -218,6 +223,17 @@ func (s *Subscriber) run() {
 	defer s.closeOutputs()
 	defer s.fetcher.close()
 	s.member.run(s.ctx, func() sarama.ConsumerGroupHandler { return &session{subscriber: s} })
+}
+
+// parks notes that a claim parks messages, or no longer does.
+func (s *Subscriber) parks(c *claim, does bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if does {
+		s.parking[c] = struct{}{}
+	} else {
+		delete(s.parking, c)
+	}
 }
 
 // Pause stops fetching from all partitions. What has been fetched is still handed out. The member stays in the group.

@@ -20,8 +20,13 @@
 // of a key come first; and that a table which cannot be written keeps its messages where they are, unacknowledged.
 // Nothing is asked of the database for a message of a key that is not parked: Held answers from memory, which is read
 // again once a second. So a partition that another process has may go on with a key for that long after it was blocked;
-// messages of different partitions have no order among each other. The table is as long as SubscriberConfig.ParkedMax
-// allows, beside what is blocked.
+// messages of different partitions have no order among each other.
+//
+// The table is as long as SubscriberConfig.ParkedMax allows, a partition. All that waits counts: messages that are tried again,
+// those that block, and those behind either. When as many are parked, the next ones that have to wait keep their places in
+// memory, a message that is to become a dead letter for which its key waits among them; its letter is written when there is
+// room. Other keys go on with the places that are left. When there are none, that partition stands still until fewer are
+// parked, and no other does: the process is ready, and nothing is lost.
 //
 // Keys and Key tell an operator what waits, why and since when (Mount); they change nothing. Waiting tells it of some
 // keys, for who must know whether something of them is still to be handled.
