@@ -44,7 +44,7 @@ type Config struct {
 	Token    string        `env:"PAYMENT_PROVIDER_TOKEN" secret:"true" desc:"secret that the provider knows us by, for PAYMENT_PROVIDER=http"`
 	Timeout  time.Duration `env:"PAYMENT_PROVIDER_TIMEOUT" envDefault:"3s" desc:"how long one answer of the provider may take, 10ms to 1m"`
 	Attempts int           `env:"PAYMENT_PROVIDER_ATTEMPTS" envDefault:"2" desc:"how often one call to an http provider is tried each time the message is, 1 to 10"`
-	Failures int           `env:"PAYMENT_PROVIDER_BREAKER_FAILURES" envDefault:"5" desc:"how many different orders' calls to an http provider must fail in a row for it to count as away: commands then wait, 1 to 1000"`
+	Failures int           `env:"PAYMENT_PROVIDER_BREAKER_FAILURES" envDefault:"5" desc:"how many different charges or refunds must fail in a row for an http provider to count as away; commands then wait for it, 1 to 1000"`
 	Cooldown time.Duration `env:"PAYMENT_PROVIDER_BREAKER_COOLDOWN" envDefault:"5s" desc:"how often an http provider that counts as away is asked again, by one call, 10ms to 10m"`
 	Slow     time.Duration `env:"PAYMENT_SANDBOX_SLOW" envDefault:"1s" desc:"how long the sandbox takes over tok_slow, 0s to 1m"`
 }

@@ -44,7 +44,7 @@ type Config struct {
 	Token    string        `env:"CARRIER_TOKEN" secret:"true" desc:"secret that the carrier knows us by, for CARRIER=http"`
 	Timeout  time.Duration `env:"CARRIER_TIMEOUT" envDefault:"3s" desc:"how long one answer of the carrier may take, 10ms to 1m"`
 	Attempts int           `env:"CARRIER_ATTEMPTS" envDefault:"2" desc:"how often one call to an http carrier is tried each time the message is, 1 to 10"`
-	Failures int           `env:"CARRIER_BREAKER_FAILURES" envDefault:"5" desc:"how many different orders' calls to an http carrier must fail in a row for it to count as away: commands then wait, 1 to 1000"`
+	Failures int           `env:"CARRIER_BREAKER_FAILURES" envDefault:"5" desc:"how many different parcels or cancellations must fail in a row for an http carrier to count as away; commands then wait for it, 1 to 1000"`
 	Cooldown time.Duration `env:"CARRIER_BREAKER_COOLDOWN" envDefault:"5s" desc:"how often an http carrier that counts as away is asked again, by one call, 10ms to 10m"`
 	Slow     time.Duration `env:"CARRIER_SANDBOX_SLOW" envDefault:"1s" desc:"how long the sandbox takes over Slowtown, 0s to 1m"`
 }
