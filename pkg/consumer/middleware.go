@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -58,12 +59,15 @@ func (c *Consumer) retry(next message.HandlerFunc) message.HandlerFunc {
 		ctx := msg.Context()
 		delivery := kafka.DeliveryOf(ctx)
 		backoff, away := c.cfg.BackoffInitial, awayInitial
+		absence := absence{count: &c.waiting}
+		defer absence.note(false)
 		for range delivery.Attempts() {
 			msg.SetContext(withoutOthers(ctx))
 			backoff = min(2*backoff, c.cfg.BackoffMax)
 		}
 		for attempt := 1 + delivery.Attempts(); ; {
 			_, err := next(msg)
+			absence.note(fault.KindOf(err) == fault.Unavailable)
 			if err == nil {
 				return nil, nil
 			}
@@ -81,7 +85,7 @@ func (c *Consumer) retry(next message.HandlerFunc) message.HandlerFunc {
 				return nil, gaveUp{err, attempt - 1}
 			case fault.Unavailable:
 				c.deps.Logger.WarnContext(ctx, "infrastructure is away, the message waits", "wait", away, "error", err)
-				if err := c.waitAway(ctx, c.jitter(away)); err != nil {
+				if err := waitAway(ctx, c.jitter(away)); err != nil {
 					return nil, err
 				}
 				away = min(2*away, awayMax)
@@ -111,22 +115,40 @@ func (c *Consumer) jitter(d time.Duration) time.Duration {
 // persist does what needs infrastructure, again until it is done. A message that waits for it counts in Ready. It fails when
 // ctx ends, or the message's partition is given up.
 func (c *Consumer) persist(ctx context.Context, what string, do func() error) error {
+	absence := absence{count: &c.waiting}
+	defer absence.note(false)
 	for away := awayInitial; ; away = min(2*away, awayMax) {
 		err := do()
 		if err == nil {
 			return nil
 		}
+		absence.note(true)
 		c.deps.Logger.WarnContext(ctx, what+", the message waits", "group", c.deps.Group, "wait", away, "error", err)
-		if err := c.waitAway(ctx, c.jitter(away)); err != nil {
+		if err := waitAway(ctx, c.jitter(away)); err != nil {
 			return err
 		}
 	}
 }
 
-// waitAway waits, and counts in Ready.
-func (c *Consumer) waitAway(ctx context.Context, d time.Duration) error {
-	c.waiting.Add(1)
-	defer c.waiting.Add(-1)
+// absence counts a message in Ready from an attempt that finds infrastructure away to one that does not. The attempts in
+// between count too: they may take longer than the waits, when what is away lets them run into their timeouts.
+type absence struct {
+	count   *atomic.Int64
+	noticed bool
+}
+
+func (a *absence) note(away bool) {
+	switch {
+	case away && !a.noticed:
+		a.count.Add(1)
+	case !away && a.noticed:
+		a.count.Add(-1)
+	}
+	a.noticed = away
+}
+
+// waitAway waits for d, or until the message's partition is given up.
+func waitAway(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
@@ -22,7 +24,21 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func jitter() float64 { return 0.5 }
+// deps are those of a caller that nobody watches.
+func deps() jsoncall.Deps {
+	return jsoncall.Deps{
+		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Now: time.Now, Jitter: func() float64 { return 0.5 },
+	}
+}
+
+// caller returns a caller of the shop.
+func caller(t *testing.T, cfg jsoncall.Config, deps jsoncall.Deps) *jsoncall.Caller {
+	t.Helper()
+	c, err := jsoncall.New("shop", cfg, deps, sold)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
 
 // sold is the decision of the contract in these tests.
 func sold(r *jsoncall.Refusal) bool { return r.Code == "sold" }
@@ -32,11 +48,9 @@ func start(t *testing.T, handler http.HandlerFunc) *jsoncall.Caller {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	c := jsoncall.New("shop", jsoncall.Config{
+	return caller(t, jsoncall.Config{
 		URL: server.URL + "/", Token: "secret", Timeout: 5 * time.Second, Attempts: 3, Backoff: time.Millisecond,
-	}, jitter, sold)
-	t.Cleanup(c.Close)
-	return c
+	}, deps())
 }
 
 type answer struct {
@@ -183,13 +197,14 @@ func TestTriesAgain(t *testing.T) {
 	require.Equal(t, answer{N: 2}, got)
 }
 
-func TestAwayIsTransient(t *testing.T) {
+// A side that nobody can be connected to has seen nothing of what was asked: that is not to blame.
+func TestNoConnectionIsUnavailable(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()
-	c := jsoncall.New("shop", jsoncall.Config{URL: server.URL, Timeout: 5 * time.Second, Attempts: 2, Backoff: time.Millisecond}, jitter, sold)
+	c := caller(t, jsoncall.Config{URL: server.URL, Timeout: 5 * time.Second, Attempts: 2, Backoff: time.Millisecond}, deps())
 	_, err := c.Post(t.Context(), "/things", "key-1", struct{}{}, &answer{})
-	require.Equal(t, fault.Transient, fault.KindOf(err), "%v", err)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 }
 
 // A silent other side costs the timeout; our own stop ends the call at once and blames nobody.
@@ -202,15 +217,13 @@ func TestSilence(t *testing.T) {
 	}))
 	t.Cleanup(func() { close(leave); server.Close() })
 	config := jsoncall.Config{URL: server.URL, Timeout: 20 * time.Millisecond, Attempts: 2, Backoff: time.Millisecond}
-	c := jsoncall.New("shop", config, jitter, sold)
-	t.Cleanup(c.Close)
+	c := caller(t, config, deps())
 	_, err := c.Post(t.Context(), "/things", "key-1", struct{}{}, &answer{})
 	require.Equal(t, fault.Transient, fault.KindOf(err), "%v", err)
 	require.Len(t, asked, 2)
 
 	config.Timeout = time.Hour
-	c = jsoncall.New("shop", config, jitter, sold)
-	t.Cleanup(c.Close)
+	c = caller(t, config, deps())
 	ctx, cancel := context.WithCancel(t.Context())
 	<-asked
 	<-asked

@@ -16,6 +16,7 @@ import (
 	paymentapi "github.com/orderflow/orderflow/api/rest/payment"
 	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/jsoncall"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/service"
 	"github.com/orderflow/orderflow/services/payment/internal/payments"
@@ -43,6 +44,8 @@ type Config struct {
 	Token    string        `env:"PAYMENT_PROVIDER_TOKEN" secret:"true" desc:"secret that the provider knows us by, for PAYMENT_PROVIDER=http"`
 	Timeout  time.Duration `env:"PAYMENT_PROVIDER_TIMEOUT" envDefault:"3s" desc:"how long one answer of the provider may take, 10ms to 1m"`
 	Attempts int           `env:"PAYMENT_PROVIDER_ATTEMPTS" envDefault:"2" desc:"how often one call to an http provider is tried each time the message is, 1 to 10"`
+	Failures int           `env:"PAYMENT_PROVIDER_BREAKER_FAILURES" envDefault:"5" desc:"how many different charges or refunds must fail in a row for an http provider to count as away; commands then wait for it, 1 to 1000"`
+	Cooldown time.Duration `env:"PAYMENT_PROVIDER_BREAKER_COOLDOWN" envDefault:"5s" desc:"how often an http provider that counts as away is asked again, by one call, 10ms to 10m"`
 	Slow     time.Duration `env:"PAYMENT_SANDBOX_SLOW" envDefault:"1s" desc:"how long the sandbox takes over tok_slow, 0s to 1m"`
 }
 
@@ -72,6 +75,12 @@ func (c Config) Validate() []error {
 	if c.Attempts < 1 || c.Attempts > 10 {
 		wrong("PAYMENT_PROVIDER_ATTEMPTS is %d, must be from 1 to 10", c.Attempts)
 	}
+	if c.Failures < 1 || c.Failures > 1000 {
+		wrong("PAYMENT_PROVIDER_BREAKER_FAILURES is %d, must be from 1 to 1000", c.Failures)
+	}
+	if c.Cooldown < 10*time.Millisecond || c.Cooldown > 10*time.Minute {
+		wrong("PAYMENT_PROVIDER_BREAKER_COOLDOWN is %s, must be from 10ms to 10m", c.Cooldown)
+	}
 	if c.Slow < 0 || c.Slow > time.Minute {
 		wrong("PAYMENT_SANDBOX_SLOW is %s, must be from 0s to 1m", c.Slow)
 	}
@@ -95,9 +104,13 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	server := &rest.Server{DB: a.DB, Payments: reader}
 	handlers := &payments.Payments{Known: reader, NewID: a.Events.NewID}
 	if cfg.Provider == providerHTTP {
-		p := remote.New(remote.Config{
+		p, err := remote.New(remote.Config{
 			URL: cfg.URL, Token: cfg.Token, Timeout: cfg.Timeout, Attempts: cfg.Attempts, Backoff: backoff,
-		}, rand.Float64)
+			BreakerFailures: cfg.Failures, BreakerCooldown: cfg.Cooldown,
+		}, jsoncall.Deps{Logger: rt.Logger, Registry: rt.Registry, Now: time.Now, Jitter: rand.Float64})
+		if err != nil {
+			return err
+		}
 		rt.OnStop("payment provider", func(context.Context) error { p.Close(); return nil })
 		handlers.Provider = p
 	} else {

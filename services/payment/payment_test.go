@@ -3,6 +3,7 @@ package payment_test
 import (
 	"bytes"
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -282,11 +283,11 @@ func TestHTTPProvider(t *testing.T) {
 	require.Equal(t, totals.Currencies[0].Charged, theirs[0].Charged)
 	require.Equal(t, totals.Currencies[0].Refunded, theirs[0].Refunded)
 
-	// A provider that is away keeps the service ready: only the orders that need it wait and fail.
+	// With a provider that nobody can be connected to, the first order already waits.
 	server.Close()
 	s.Send(source, "order-3", charge("order-3", approved))
-	require.Equal(t, "transient", letters(svc, 1)[0].ErrorType)
-	require.Equal(t, 200, svc.Get("/readyz", nil))
+	testkit.EventuallyStatus(svc, "/readyz", http.StatusServiceUnavailable)
+	require.Empty(t, s.Records(events.DeadLetterTopic(payment.Name)))
 }
 
 func TestREST(t *testing.T) {
@@ -309,7 +310,8 @@ func TestConfigurationMistakesAreListedAtOnce(t *testing.T) {
 	var out bytes.Buffer
 	code := service.Run(t.Context(), payment.Name, service.Process{
 		Environ: []string{
-			"PAYMENT_PROVIDER=bank", "PAYMENT_PROVIDER_TIMEOUT=1h", "PAYMENT_PROVIDER_ATTEMPTS=0", "PAYMENT_SANDBOX_SLOW=-1s",
+			"PAYMENT_PROVIDER=bank", "PAYMENT_PROVIDER_TIMEOUT=1h", "PAYMENT_PROVIDER_ATTEMPTS=0", "PAYMENT_PROVIDER_BREAKER_FAILURES=0",
+			"PAYMENT_PROVIDER_BREAKER_COOLDOWN=1h", "PAYMENT_SANDBOX_SLOW=-1s",
 			"CONSUMER_MAX_ATTEMPTS=many", "REPLAY_GROUP=payment.replay",
 		},
 		Stdout: &out, Stderr: &out,
@@ -317,7 +319,8 @@ func TestConfigurationMistakesAreListedAtOnce(t *testing.T) {
 	require.Equal(t, 2, code)
 	for _, want := range []string{
 		"KAFKA_BROKERS is not set", "DATABASE_URL is not set", `PAYMENT_PROVIDER is "bank", must be sandbox or http`,
-		"PAYMENT_PROVIDER_TIMEOUT is 1h0m0s, must be from 10ms to 1m", "PAYMENT_PROVIDER_ATTEMPTS is 0", "PAYMENT_SANDBOX_SLOW is -1s",
+		"PAYMENT_PROVIDER_TIMEOUT is 1h0m0s, must be from 10ms to 1m", "PAYMENT_PROVIDER_ATTEMPTS is 0",
+		"PAYMENT_PROVIDER_BREAKER_FAILURES is 0, must be from 1 to 1000", "PAYMENT_PROVIDER_BREAKER_COOLDOWN is 1h0m0s, must be from 10ms to 10m", "PAYMENT_SANDBOX_SLOW is -1s",
 		`CONSUMER_MAX_ATTEMPTS is "many"`, "REPLAY_GROUP is set, must be empty unless PAYMENT_PROVIDER is sandbox",
 	} {
 		require.Contains(t, out.String(), want)

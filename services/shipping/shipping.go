@@ -16,6 +16,7 @@ import (
 	shippingapi "github.com/orderflow/orderflow/api/rest/shipping"
 	"github.com/orderflow/orderflow/pkg/app"
 	"github.com/orderflow/orderflow/pkg/httpapi"
+	"github.com/orderflow/orderflow/pkg/jsoncall"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/service"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier/remote"
@@ -43,6 +44,8 @@ type Config struct {
 	Token    string        `env:"CARRIER_TOKEN" secret:"true" desc:"secret that the carrier knows us by, for CARRIER=http"`
 	Timeout  time.Duration `env:"CARRIER_TIMEOUT" envDefault:"3s" desc:"how long one answer of the carrier may take, 10ms to 1m"`
 	Attempts int           `env:"CARRIER_ATTEMPTS" envDefault:"2" desc:"how often one call to an http carrier is tried each time the message is, 1 to 10"`
+	Failures int           `env:"CARRIER_BREAKER_FAILURES" envDefault:"5" desc:"how many different parcels or cancellations must fail in a row for an http carrier to count as away; commands then wait for it, 1 to 1000"`
+	Cooldown time.Duration `env:"CARRIER_BREAKER_COOLDOWN" envDefault:"5s" desc:"how often an http carrier that counts as away is asked again, by one call, 10ms to 10m"`
 	Slow     time.Duration `env:"CARRIER_SANDBOX_SLOW" envDefault:"1s" desc:"how long the sandbox takes over Slowtown, 0s to 1m"`
 }
 
@@ -72,6 +75,12 @@ func (c Config) Validate() []error {
 	if c.Attempts < 1 || c.Attempts > 10 {
 		wrong("CARRIER_ATTEMPTS is %d, must be from 1 to 10", c.Attempts)
 	}
+	if c.Failures < 1 || c.Failures > 1000 {
+		wrong("CARRIER_BREAKER_FAILURES is %d, must be from 1 to 1000", c.Failures)
+	}
+	if c.Cooldown < 10*time.Millisecond || c.Cooldown > 10*time.Minute {
+		wrong("CARRIER_BREAKER_COOLDOWN is %s, must be from 10ms to 10m", c.Cooldown)
+	}
 	if c.Slow < 0 || c.Slow > time.Minute {
 		wrong("CARRIER_SANDBOX_SLOW is %s, must be from 0s to 1m", c.Slow)
 	}
@@ -94,9 +103,13 @@ func Run(ctx context.Context, cfg Config, rt *service.Runtime) error {
 	reader := store.NewReader(a.DB)
 	handlers := &shipments.Shipments{Known: reader, NewID: a.Events.NewID}
 	if cfg.Carrier == carrierHTTP {
-		c := remote.New(remote.Config{
+		c, err := remote.New(remote.Config{
 			URL: cfg.URL, Token: cfg.Token, Timeout: cfg.Timeout, Attempts: cfg.Attempts, Backoff: backoff,
-		}, rand.Float64)
+			BreakerFailures: cfg.Failures, BreakerCooldown: cfg.Cooldown,
+		}, jsoncall.Deps{Logger: rt.Logger, Registry: rt.Registry, Now: time.Now, Jitter: rand.Float64})
+		if err != nil {
+			return err
+		}
 		rt.OnStop("carrier", func(context.Context) error { c.Close(); return nil })
 		handlers.Carrier = c
 	} else {

@@ -3,6 +3,7 @@ package shipping_test
 import (
 	"bytes"
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -282,11 +283,11 @@ func TestHTTPCarrier(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, sandbox.Counts{Cancelled: 1}, counts)
 
-	// A carrier that is away keeps the service ready: only the orders that need it wait and fail.
+	// With a carrier that nobody can be connected to, the first order already waits.
 	server.Close()
 	s.Send(source, "order-3", arrange("order-3", "Berlin"))
-	require.Equal(t, "transient", letters(svc, 1)[0].ErrorType)
-	require.Equal(t, 200, svc.Get("/readyz", nil))
+	testkit.EventuallyStatus(svc, "/readyz", http.StatusServiceUnavailable)
+	require.Empty(t, s.Records(events.DeadLetterTopic(shipping.Name)))
 }
 
 func TestREST(t *testing.T) {
@@ -309,7 +310,8 @@ func TestConfigurationMistakesAreListedAtOnce(t *testing.T) {
 	var out bytes.Buffer
 	code := service.Run(t.Context(), shipping.Name, service.Process{
 		Environ: []string{
-			"CARRIER=bank", "CARRIER_TIMEOUT=1h", "CARRIER_ATTEMPTS=0", "CARRIER_SANDBOX_SLOW=-1s", "CONSUMER_MAX_ATTEMPTS=many",
+			"CARRIER=bank", "CARRIER_TIMEOUT=1h", "CARRIER_ATTEMPTS=0", "CARRIER_BREAKER_FAILURES=0",
+			"CARRIER_BREAKER_COOLDOWN=1h", "CARRIER_SANDBOX_SLOW=-1s", "CONSUMER_MAX_ATTEMPTS=many",
 			"REPLAY_GROUP=shipping.replay",
 		},
 		Stdout: &out, Stderr: &out,
@@ -317,7 +319,8 @@ func TestConfigurationMistakesAreListedAtOnce(t *testing.T) {
 	require.Equal(t, 2, code)
 	for _, want := range []string{
 		"KAFKA_BROKERS is not set", "DATABASE_URL is not set", `CARRIER is "bank", must be sandbox or http`,
-		"CARRIER_TIMEOUT is 1h0m0s, must be from 10ms to 1m", "CARRIER_ATTEMPTS is 0", "CARRIER_SANDBOX_SLOW is -1s",
+		"CARRIER_TIMEOUT is 1h0m0s, must be from 10ms to 1m", "CARRIER_ATTEMPTS is 0",
+		"CARRIER_BREAKER_FAILURES is 0, must be from 1 to 1000", "CARRIER_BREAKER_COOLDOWN is 1h0m0s, must be from 10ms to 10m", "CARRIER_SANDBOX_SLOW is -1s",
 		`CONSUMER_MAX_ATTEMPTS is "many"`, "REPLAY_GROUP is set, must be empty unless CARRIER is sandbox",
 	} {
 		require.Contains(t, out.String(), want)

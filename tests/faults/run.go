@@ -31,8 +31,8 @@ const (
 var settings = map[string][]string{
 	"":         {"CONSUMER_BACKOFF_INITIAL=50ms", "CONSUMER_BACKOFF_MAX=400ms", "LOG_LEVEL=info", "LAG_INTERVAL=1s"},
 	"order":    {"SAGA_STEP_DEADLINE=5s", "SAGA_UNDO_DEADLINE=2s", "SAGA_TIMER_POLL=100ms"},
-	"payment":  {"PAYMENT_PROVIDER_TIMEOUT=600ms", "PAYMENT_SANDBOX_SLOW=300ms"},
-	"shipping": {"CARRIER_TIMEOUT=600ms", "CARRIER_SANDBOX_SLOW=300ms"},
+	"payment":  {"PAYMENT_PROVIDER_TIMEOUT=600ms", "PAYMENT_PROVIDER_BREAKER_COOLDOWN=200ms", "PAYMENT_SANDBOX_SLOW=300ms"},
+	"shipping": {"CARRIER_TIMEOUT=600ms", "CARRIER_BREAKER_COOLDOWN=200ms", "CARRIER_SANDBOX_SLOW=300ms"},
 }
 
 // ambiguous is an answer that leaves open whether the order was placed.

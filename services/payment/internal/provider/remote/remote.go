@@ -23,9 +23,10 @@ type Provider struct{ caller *jsoncall.Caller }
 
 var _ provider.Provider = (*Provider)(nil)
 
-// New returns a provider; jitter returns numbers in [0, 1).
-func New(cfg Config, jitter func() float64) *Provider {
-	return &Provider{caller: jsoncall.New("payment provider", cfg, jitter, func(r *jsoncall.Refusal) bool { return isDecline(r) || isCalledOff(r) })}
+// New returns a provider.
+func New(cfg Config, deps jsoncall.Deps) (*Provider, error) {
+	caller, err := jsoncall.New("payment provider", cfg, deps, func(r *jsoncall.Refusal) bool { return isDecline(r) || isCalledOff(r) })
+	return &Provider{caller: caller}, err
 }
 
 // Close lets go of idle connections.

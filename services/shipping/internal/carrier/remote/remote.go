@@ -23,9 +23,10 @@ type Carrier struct{ caller *jsoncall.Caller }
 
 var _ carrier.Carrier = (*Carrier)(nil)
 
-// New returns a carrier; jitter returns numbers in [0, 1).
-func New(cfg Config, jitter func() float64) *Carrier {
-	return &Carrier{caller: jsoncall.New("carrier", cfg, jitter, func(r *jsoncall.Refusal) bool { return isRefused(r) || isCalledOff(r) })}
+// New returns a carrier.
+func New(cfg Config, deps jsoncall.Deps) (*Carrier, error) {
+	caller, err := jsoncall.New("carrier", cfg, deps, func(r *jsoncall.Refusal) bool { return isRefused(r) || isCalledOff(r) })
+	return &Carrier{caller: caller}, err
 }
 
 // Close lets go of idle connections.

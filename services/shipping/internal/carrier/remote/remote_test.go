@@ -1,23 +1,34 @@
 package remote_test
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/orderflow/orderflow/api/events"
 	"github.com/orderflow/orderflow/pkg/database"
 	"github.com/orderflow/orderflow/pkg/fault"
+	"github.com/orderflow/orderflow/pkg/jsoncall"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier/carriertest"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier/remote"
 	"github.com/orderflow/orderflow/services/shipping/internal/carrier/sandbox"
 )
 
-func jitter() float64 { return 0.5 }
+func start(t *testing.T, cfg remote.Config) *remote.Carrier {
+	t.Helper()
+	c, err := remote.New(cfg, jsoncall.Deps{
+		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Now: time.Now, Jitter: func() float64 { return 0.5 },
+	})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
 
 func TestRemoteKeepsThePromise(t *testing.T) {
 	t.Parallel()
@@ -27,10 +38,9 @@ func TestRemoteKeepsThePromise(t *testing.T) {
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		require.NoError(t, db.Migrate(t.Context(), "sandbox", sandbox.Migrations()))
 		s := sandbox.New(sandbox.Config{Slow: carriertest.Slow, Timeout: time.Minute}, db, time.Now)
-		c := remote.New(remote.Config{
+		c := start(t, remote.Config{
 			URL: carriertest.Server(t, s).URL, Timeout: time.Second, Attempts: 2, Backoff: time.Millisecond,
-		}, jitter)
-		t.Cleanup(c.Close)
+		})
 		return carriertest.Subject{Carrier: c, Count: s.Count, Retries: true}
 	})
 }
@@ -53,8 +63,7 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 				_, _ = w.Write([]byte(tc.body))
 			}))
 			t.Cleanup(server.Close)
-			c := remote.New(remote.Config{URL: server.URL, Timeout: 5 * time.Second, Attempts: 1}, jitter)
-			t.Cleanup(c.Close)
+			c := start(t, remote.Config{URL: server.URL, Timeout: 5 * time.Second, Attempts: 1})
 			_, err := c.Arrange(t.Context(), carrier.ArrangeRequest{Key: "arrange-1"})
 			require.Error(t, err)
 			require.Equal(t, tc.kind, fault.KindOf(err), "%v", err)
@@ -69,8 +78,7 @@ func TestStrangeRefusals(t *testing.T) {
 		_, _ = w.Write([]byte(`{"code":"Too Heavy!"}`))
 	}))
 	t.Cleanup(server.Close)
-	c := remote.New(remote.Config{URL: server.URL, Timeout: 5 * time.Second, Attempts: 1}, jitter)
-	t.Cleanup(c.Close)
+	c := start(t, remote.Config{URL: server.URL, Timeout: 5 * time.Second, Attempts: 1})
 	_, err := c.Arrange(t.Context(), carrier.ArrangeRequest{Key: "arrange-1"})
 	var refused *carrier.Refused
 	require.ErrorAs(t, err, &refused)
