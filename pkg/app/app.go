@@ -28,7 +28,7 @@ type Config struct {
 	MaxInFlight          int           `env:"CONSUMER_MAX_IN_FLIGHT" envDefault:"256" desc:"most messages of one partition at work at a time, 1 to 10000"`
 	MaxInFlightTotal     int           `env:"CONSUMER_MAX_IN_FLIGHT_TOTAL" envDefault:"2048" desc:"most messages of all partitions at work at a time, beside 32 of each, 1 to 100000"`
 	ParkedMax            int           `env:"CONSUMER_PARKED_MAX" envDefault:"10000" desc:"most messages of one partition that wait in the database behind a message that failed, 1 to 1000000; those beyond wait in memory, and hold up the partition when it is full"`
-	MaxInFlightBytes     int           `env:"CONSUMER_MAX_IN_FLIGHT_BYTES" envDefault:"2097152" desc:"most bytes of these messages together, 1024 to 1073741824; one message may be larger"`
+	MaxInFlightBytes     int           `env:"CONSUMER_MAX_IN_FLIGHT_BYTES" envDefault:"33554432" desc:"most bytes of the messages of all partitions at work, 1024 to 1073741824; each partition has the same share, and one message of each may be larger"`
 	RequestBatchMax      int           `env:"REQUEST_BATCH_MAX" envDefault:"256" desc:"most requests with an Idempotency-Key that share one transaction, of those that wait at that moment, 1 to 1024"`
 	RequestWaitingMax    int           `env:"REQUEST_WAITING_MAX" envDefault:"1024" desc:"most requests that wait for that transaction; the next one gets a 503, 1 to 100000"`
 	RequestsMax          int           `env:"REQUESTS_MAX" envDefault:"2000" desc:"most requests at work at a time, event streams included; the next one gets a 503, 1 to 100000"`
