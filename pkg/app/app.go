@@ -29,11 +29,11 @@ type Config struct {
 	MaxInFlight          int           `env:"CONSUMER_MAX_IN_FLIGHT" envDefault:"256" desc:"most messages of one partition at work at a time, 1 to 10000"`
 	MaxInFlightTotal     int           `env:"CONSUMER_MAX_IN_FLIGHT_TOTAL" envDefault:"2048" desc:"most messages of all partitions at work at a time, beside 32 of each, 1 to 100000"`
 	ParkedMax            int           `env:"CONSUMER_PARKED_MAX" envDefault:"10000" desc:"most messages of one partition that wait in the database behind one that failed, those behind a dead letter among them, 1 to 1000000; those beyond keep their places in memory, and when they have all of them (CONSUMER_MAX_IN_FLIGHT) the partition stands still until fewer wait"`
-	MaxInFlightBytes     int           `env:"CONSUMER_MAX_IN_FLIGHT_BYTES" envDefault:"2097152" desc:"most bytes of these messages together, 1024 to 1073741824; one message may be larger"`
+	MaxInFlightBytes     int           `env:"CONSUMER_MAX_IN_FLIGHT_BYTES" envDefault:"33554432" desc:"most bytes of the messages of all partitions at work, 1024 to 1073741824; each partition has the same share, and one message of each may be larger"`
 	RequestBatchMax      int           `env:"REQUEST_BATCH_MAX" envDefault:"256" desc:"most requests with an Idempotency-Key that share one transaction, of those that wait at that moment, 1 to 1024"`
 	RequestWaitingMax    int           `env:"REQUEST_WAITING_MAX" envDefault:"1024" desc:"most requests that wait for that transaction; the next one gets a 503, 1 to 100000"`
 	RequestsMax          int           `env:"REQUESTS_MAX" envDefault:"2000" desc:"most requests at work at a time, event streams included; the next one gets a 503, 1 to 100000"`
-	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"336h" desc:"how long a handled message is remembered; longer than the topics keep it, 1h to 8760h"`
+	InboxRetention       time.Duration `env:"INBOX_RETENTION" envDefault:"912h" desc:"how long a handled message is remembered, 1h to 8760h; longer than any topic that the service reads, its dead letters included, is declared to keep it, and better by segment.ms (a week), for Kafka deletes whole segments"`
 	IdempotencyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h" desc:"how long an Idempotency-Key is remembered, 1m to 720h"`
 	DeadLetterRetention  time.Duration `env:"DEAD_LETTER_RETENTION" envDefault:"2160h" desc:"how long a dead letter is kept that was redriven or discarded, and who did what to letters that are gone; longer than the dead-letter topic keeps it, 1h to 87600h"`
 	LagInterval          time.Duration `env:"LAG_INTERVAL" envDefault:"15s" desc:"how often the lag of the consumer group is asked for, 100ms to 1h"`
@@ -214,7 +214,7 @@ func New(ctx context.Context, rt *service.Runtime, base service.Base, cfg Config
 // Start runs the relay, the consumer, the dead-letter index and the upkeep, and serves the router. The broker may be
 // away; when it answers that a topic is missing or too small, the process ends.
 func (a *App) Start(ctx context.Context) error {
-	if err := a.declared(); err != nil {
+	if err := errors.Join(a.declared(), a.remembers()); err != nil {
 		return err
 	}
 	rt := a.Runtime

@@ -61,7 +61,9 @@ type adder struct {
 	// call, if set, makes the handler one with a call to the outside.
 	call func(e event.Event) error
 	// options are those of the handler.
-	options  []consumer.Option
+	options []consumer.Option
+	// topics, if set, are those that it declares.
+	topics   []kafka.Topic
 	attempts map[string]int
 }
 
@@ -70,8 +72,12 @@ func (a *adder) run(ctx context.Context, cfg config, rt *service.Runtime) error 
 	if err != nil {
 		return err
 	}
+	declared := a.topics
+	if declared == nil {
+		declared = topics(rt.Name)
+	}
 	parts, err := app.New(ctx, rt, cfg.Base, cfg.Config, app.Options{
-		Source: "/adder", Topics: topics(rt.Name), Key: "number_id", Migrations: migrations, Validate: validate,
+		Source: "/adder", Topics: declared, Key: "number_id", Migrations: migrations, Validate: validate,
 	})
 	if err != nil {
 		return err

@@ -3,9 +3,12 @@ package app
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 	"github.com/stretchr/testify/require"
+
+	"github.com/orderflow/orderflow/pkg/kafka"
 )
 
 // The defaults are allowed, and a value out of its range is named with what is allowed.
@@ -30,4 +33,29 @@ func TestConfigIsChecked(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// How long a topic keeps its records is read from its declaration, whatever shape that has.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		ms, policy string
+		want       time.Duration
+	}{
+		{"", "", 0}, {"", "delete", 0}, {"1500", "", 1500 * time.Millisecond}, {"1500", "compact,delete", 1500 * time.Millisecond},
+		{"-1", "delete", forever}, {"9223372036854775807", "", forever}, {"1500", "compact", forever},
+	} {
+		configs := map[string]string{}
+		if tc.ms != "" {
+			configs["retention.ms"] = tc.ms
+		}
+		if tc.policy != "" {
+			configs["cleanup.policy"] = tc.policy
+		}
+		got, err := retention(kafka.Topic{Name: "t", Configs: configs})
+		require.NoError(t, err)
+		require.Equal(t, tc.want, got, tc)
+	}
+	_, err := retention(kafka.Topic{Name: "t", Configs: map[string]string{"retention.ms": "2h"}})
+	require.EqualError(t, err, `topic t: retention.ms is "2h", must be a number of milliseconds, or -1 for ever`)
 }

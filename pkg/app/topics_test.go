@@ -133,6 +133,51 @@ func TestReadsOnlyWhatIsDeclared(t *testing.T) {
 	require.Contains(t, log, "adder reads from the topic numbers, which is not among those that are declared for it")
 }
 
+// An inbox that forgets sooner than a topic would let a record that is read again take effect again.
+func TestRefusesAnInboxThatForgetsTooSoon(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		topic   string
+		configs map[string]string
+		inbox   string
+		says    string // nothing when it starts
+	}{
+		"as long as what it reads": {
+			"numbers", map[string]string{"retention.ms": "7200000"}, "2h",
+			"INBOX_RETENTION is 2h0m0s, must be longer than 2h0m0s, for which the topic numbers, which adder reads, keeps its records",
+		},
+		"shorter than its dead letters": {
+			deadletter.Topic("adder"), map[string]string{"retention.ms": "10800000"}, "2h",
+			"INBOX_RETENTION is 2h0m0s, must be longer than 3h0m0s, for which the topic adder.dlq, which adder reads, keeps its records",
+		},
+		"never deleted by age": {
+			"numbers", map[string]string{"retention.ms": "-1"}, "8760h",
+			"INBOX_RETENTION is 8760h0m0s, and none is long enough: adder reads the topic numbers, which keeps its records for ever; declare a retention for it",
+		},
+		"longer": {"numbers", map[string]string{"retention.ms": "7199999", "cleanup.policy": "delete"}, "2h", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testkit.Start(t, topics("adder"))
+			e := s.Send("/test", "k", numberGiven{N: 1})
+			a := &adder{topics: append(without(tc.topic, "sums"),
+				kafka.Topic{Name: tc.topic, Partitions: 2, Configs: tc.configs},
+				kafka.Topic{Name: "sums", Partitions: 2, Configs: map[string]string{"retention.ms": "-1"}}, // is not read
+			)}
+			svc := testkit.Launch(s, "adder", a.run, "INBOX_RETENTION="+tc.inbox)
+			if tc.says == "" {
+				testkit.EventuallyStatus(svc, "/readyz", http.StatusOK)
+				svc.Stop()
+				return
+			}
+			code, log := svc.Exit()
+			require.Equal(t, 1, code)
+			require.Contains(t, strings.ReplaceAll(log, `\"`, `"`), tc.says)
+			require.Zero(t, a.attemptsAt(e.ID), "nothing is taken in")
+		})
+	}
+}
+
 // unreadyFor tells whether the service says that it waits for something.
 func unreadyFor(svc *testkit.Service, what string) bool {
 	var report struct{ Checks map[string]struct{ OK bool } }

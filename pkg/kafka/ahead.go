@@ -45,4 +45,11 @@ func (a *ahead) drop(n int) {
 	}
 }
 
-func size(r *sarama.ConsumerMessage) int { return len(r.Key) + len(r.Value) }
+// size is how many bytes of r somebody chose: key, value and headers.
+func size(r *sarama.ConsumerMessage) int {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
+}

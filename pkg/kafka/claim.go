@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -34,6 +35,8 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 	sub.mu.Lock()
 	output := sub.subscriptions[topic]
 	sub.mu.Unlock()
+	sub.claims.Add(1)
+	defer sub.claims.Add(-1)
 	// sarama tells whose the partition is, the fetcher reads it: paused, it is in none of sarama's own requests.
 	(*sub.group.Load()).Pause(map[string][]int32{topic: {partition}})
 	source := sub.fetcher.open(topic, partition, assigned.InitialOffset())
@@ -45,7 +48,7 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, assigned sarama
 		mark:   func(next int64) { sess.MarkOffset(topic, partition, next, "") },
 		commit: func(next int64) error { return sub.member.commit(sess, topic, partition, next) },
 		ahead:  ahead{pause: func(paused bool) { sub.fetcher.pause(source, paused) }},
-		slots:  make(chan struct{}, min(ownInFlight, sub.cfg.MaxInFlight)), shared: sub.shared, moved: make(chan struct{}, 1),
+		slots:  make(chan struct{}, min(ownInFlight, sub.cfg.MaxInFlight)), shared: sub.shared, claims: &sub.claims, moved: make(chan struct{}, 1),
 		lanes: map[string]*lane{},
 	}
 	if sub.cfg.Guarantee == AtMostOnce {
@@ -88,6 +91,8 @@ type claim struct {
 	// slots holds a token for each of the first messages that were taken up and are not finished; those beyond have one in
 	// shared, which all claims have in common.
 	slots, shared chan struct{}
+	// claims is how many there are, each with the same share of the bytes: one that is stuck leaves the others theirs.
+	claims *atomic.Int64
 	// moved tells run that the lowest unfinished message is another, or that there are fewer bytes in hand.
 	moved chan struct{}
 	// open ends, and with it stop is closed, when nothing more may be handed out. halt ends it.
@@ -335,7 +340,9 @@ func (c *claim) room(next *sarama.ConsumerMessage) chan struct{} {
 	defer c.mu.Unlock()
 	c.waits = true
 	switch {
-	case c.tracker.span() >= maxSpan || c.hand >= c.cfg.MaxInFlight || c.bytes > 0 && c.bytes+size(next) > c.cfg.MaxInFlightBytes:
+	case c.tracker.span() >= maxSpan || c.hand >= c.cfg.MaxInFlight:
+		return nil
+	case c.bytes > 0 && c.bytes+size(next) > c.cfg.MaxInFlightBytes/int(c.claims.Load()):
 		return nil
 	case len(c.slots) < cap(c.slots):
 		c.waits = false

@@ -16,7 +16,9 @@
 //   - what a request costs does not grow with the partitions that nothing comes to.
 //
 // What is parked of a partition is handed out by whoever has the partition, as it becomes due, each key's messages in the
-// log's order and before all later ones. Memory holds the names of the keys, and none of their messages.
+// log's order and before all later ones. Memory holds the names of the keys, and none of their messages. Of what is not parked
+// it holds MaxInFlightBytes over all partitions, about 1 MiB a partition that was fetched ahead, and a request's 16 MiB a broker;
+// a message that is larger than its partition's share comes on top.
 //
 // A message may be delivered more than once: after a crash, and after a partition moved while a handler was slower
 // than DrainTimeout. Messages after the lowest unfinished one come again too, though they had been acknowledged.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -19,7 +20,7 @@ import (
 const (
 	defaultMaxInFlight      = 256
 	defaultMaxInFlightTotal = 2048
-	defaultMaxInFlightBytes = 2 << 20
+	defaultMaxInFlightBytes = 32 << 20
 	defaultNackDelay        = 100 * time.Millisecond
 	defaultDrainTimeout     = 10 * time.Second
 	defaultSessionTimeout   = 10 * time.Second
@@ -48,8 +49,9 @@ type SubscriberConfig struct {
 	// MaxInFlightTotal is how many there are of all partitions together, beside up to 32 of each, so that partitions
 	// that are stuck leave the others theirs. Default 2048.
 	MaxInFlightTotal int
-	// MaxInFlightBytes is how many bytes of keys and values these may have together; one message may be larger. What was
-	// fetched ahead of them comes on top, about 1 MiB a partition. Default 2 MiB.
+	// MaxInFlightBytes is how many bytes of keys, values and headers the messages of all partitions may have together. Each
+	// partition of the member has the same share, which goes for what is taken up from when it has changed; one message of
+	// each may be larger. What was fetched ahead of them comes on top, about 1 MiB a partition. Default 32 MiB.
 	MaxInFlightBytes int
 	// Parking, if set, takes the messages that have to wait for longer than ParkAfter, or while others want their place.
 	// Without one they wait in memory, as they do with AtMostOnce.
@@ -142,6 +144,8 @@ type Subscriber struct {
 	stopped chan struct{}
 	// shared has the tokens of claims that have used up their own.
 	shared chan struct{}
+	// claims is how many partitions there are.
+	claims atomic.Int64
 
 	fetcher *fetcher
 
