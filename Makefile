@@ -68,7 +68,7 @@ images: ## every service's image, and orderctl's
 deploy: bin/manifests ## one service to Kubernetes; SERVICE=payment ENV=staging|production, DRY_RUN=1 only prints it
 	@[ -f "$(OVERLAY)/kustomization.yaml" ] || { echo "there is no $(OVERLAY): SERVICE is one of $(SERVICES), ENV one of $(notdir $(wildcard deploy/kubernetes/overlays/*))" >&2; exit 2; }
 	@if [ -n "$(DRY_RUN)" ]; then bin/manifests render $(OVERLAY); \
-	else kubectl apply -k $(OVERLAY) && kubectl rollout status deployment/orderflow-$(SERVICE) --timeout=5m \
+	else bin/manifests check deploy/kubernetes && kubectl apply -k $(OVERLAY) && kubectl rollout status deployment/orderflow-$(SERVICE) --timeout=5m \
 		--namespace "$$(bin/manifests render $(OVERLAY) | sed -n 's/^  namespace: //p' | head -n 1)"; fi
 
 .PHONY: affected

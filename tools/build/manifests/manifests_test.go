@@ -10,7 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const folder = "../../../deploy/kubernetes"
+const (
+	folder     = "../../../deploy/kubernetes"
+	production = "overlays/production/payment/kustomization.yaml"
+)
 
 // Whatever a cluster would refuse, or would take and fail with, is refused here, by name, in the overlays that have it.
 func TestBadManifestsAreRefused(t *testing.T) {
@@ -38,27 +41,70 @@ func TestBadManifestsAreRefused(t *testing.T) {
 		"a service that finds no pods":      {"base/service.yaml", "selector: {}", "selector: {tier: api}", "Service selects pods by"},
 		"a budget for everybody":            {payment, "includeSelectors: true", "includeTemplates: true", "selects pods by map[]"},
 		"another's group":                   {payment, "value: payment", "value: order", "must be of the group payment"},
-		"a version that moves":              {"overlays/production/payment/kustomization.yaml", "newTag: 0.1.0", "newTag: latest", "with a version"},
+		"a version that moves":              {production, "newTag: 0.1.0", "newTag: latest", "with a version"},
 		"a secret in the open":              {"environments/production/kustomization.yaml", "- REDIS_URL=", "- DATABASE_URL=", "DATABASE_URL is secret"},
 		"nothing to scale":                  {"base/namereference.yaml", "spec/scaleTargetRef/name", "spec/scaleTargetRef/kind", "ScaledObject scales"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			for _, part := range []string{"base", "services/payment", "environments/production", "overlays/production/payment"} {
-				require.NoError(t, os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(folder, part))))
-			}
-			path := filepath.Join(dir, c.file)
-			text, err := os.ReadFile(path)
-			require.NoError(t, err)
-			require.Equal(t, 1, strings.Count(string(text), c.old), "%s has %q", c.file, c.old)
-			require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(text), c.old, c.new, 1)), 0o600))
+			dir := copied(t)
+			change(t, dir, c.file, c.old, c.new)
 			var out bytes.Buffer
 			require.ErrorContains(t, run("check", dir, &out), "mistakes")
 			require.Contains(t, out.String(), "overlays/production/payment")
 			require.Contains(t, out.String(), c.want)
 		})
 	}
+}
+
+// A version is a tag or a digest, of whatever registry.
+func TestVersionOf(t *testing.T) {
+	t.Parallel()
+	digest := "@sha256:" + strings.Repeat("0a", 32)
+	for _, image := range []string{
+		"orderflow/payment:1.4", "registry.example/orderflow/payment:1.4", "registry:5000/orderflow/payment:1.4", "registry:5000/payment:1.4",
+		"orderflow/payment" + digest, "registry:5000/orderflow/payment" + digest, "registry:5000/orderflow/payment:1.4" + digest,
+		"orderflow/payment:latest" + digest,
+	} {
+		require.True(t, versionOf(image, "payment"), image)
+	}
+	for _, image := range []string{
+		"orderflow/payment", "orderflow/payment:latest", "orderflow/payment:", "registry:5000/orderflow/payment", "orderflow/order:1.4",
+		"registry:5000/payment/order:1.4", "orderflow/prepayment:1.4", "orderflow/payment@sha256:0a", "orderflow/payment:1.4@", "",
+	} {
+		require.False(t, versionOf(image, "payment"), image)
+	}
+}
+
+// What kustomize makes of a registry with a port and of a digest is taken.
+func TestDigestsAndPortsAreTaken(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"newName: registry:5000/orderflow/payment\n    newTag: 0.1.0", "digest: sha256:" + strings.Repeat("0a", 32)} {
+		dir := copied(t)
+		change(t, dir, production, "newTag: 0.1.0", version)
+		var out bytes.Buffer
+		require.NoError(t, run("check", dir, &out), out.String())
+	}
+}
+
+// copied is one service's overlay, and what it is made of.
+func copied(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, part := range []string{"base", "services/payment", "environments/production", "overlays/production/payment"} {
+		require.NoError(t, os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(folder, part))))
+	}
+	return dir
+}
+
+// change replaces what stands once in a file.
+func change(t *testing.T, dir, file, before, after string) {
+	t.Helper()
+	path := filepath.Join(dir, file)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(string(text), before), "%s has %q", file, before)
+	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(text), before, after, 1)), 0o600))
 }
 
 func TestTheManifestsAreGood(t *testing.T) {

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,8 +138,7 @@ func brokenRules(service string, objects []map[string]any) []string {
 // pod: what a container needs to start, to be watched and to stop, and that it may do nothing else.
 func (r *rules) pod(p pod, settings object) {
 	c := p.Containers[0]
-	image, tag, tagged := strings.Cut(c.Image, ":")
-	r.must(strings.HasSuffix(image, "/"+r.service) && tagged && tag != "latest", "image %s must be %s's, with a version", c.Image, r.service)
+	r.must(versionOf(c.Image, r.service), "image %s must be %s's, with a version", c.Image, r.service)
 	r.must(p.ServiceAccountName == r.one("ServiceAccount", nil).Metadata.Name, "the pod has the service account %s", p.ServiceAccountName)
 	r.must(p.AutomountServiceAccountToken != nil && !*p.AutomountServiceAccountToken, "the pod must have no token of Kubernetes'")
 
@@ -176,6 +177,19 @@ func (r *rules) pod(p pod, settings object) {
 	r.must(s.RunAsNonRoot && s.RunAsUser > 0 && s.RunAsGroup > 0 && s.SeccompProfile.Type == "RuntimeDefault" &&
 		own.AllowPrivilegeEscalation != nil && !*own.AllowPrivilegeEscalation && own.ReadOnlyRootFilesystem && slices.Equal(own.Capabilities.Drop, []string{"ALL"}),
 		"the pod must keep to the restricted Pod Security Standard, on a read-only root")
+}
+
+// reference is [registry[:port]/]path[:tag][@digest], https://pkg.go.dev/github.com/distribution/reference.
+var reference = regexp.MustCompile(`^([a-zA-Z0-9.-]+(?::[0-9]+)?(?:/[a-z0-9._-]+)+)(?::([\w][\w.-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?$`)
+
+// versionOf tells whether an image is that of a name, and always the same: a tag can be moved, but only latest is meant to be.
+func versionOf(image, name string) bool {
+	part := reference.FindStringSubmatch(image)
+	if part == nil {
+		return false
+	}
+	repository, tag, digest := part[1], part[2], part[3]
+	return path.Base(repository) == name && (digest != "" || tag != "" && tag != "latest")
 }
 
 // selectors: whoever chooses pods chooses this service's, all of them and no others.
