@@ -44,6 +44,13 @@ func TestBadManifestsAreRefused(t *testing.T) {
 		"a version that moves":              {production, "newTag: 0.1.0", "newTag: latest", "with a version"},
 		"a secret in the open":              {"environments/production/kustomization.yaml", "- REDIS_URL=", "- DATABASE_URL=", "DATABASE_URL is secret"},
 		"nothing to scale":                  {"base/namereference.yaml", "spec/scaleTargetRef/name", "spec/scaleTargetRef/kind", "ScaledObject scales"},
+		"a namespace for any pod":           {"cluster/namespace.yaml", "enforce: restricted", "enforce: baseline", "the namespace must enforce"},
+		"no namespace":                      {"cluster/kustomization.yaml", "  - namespace.yaml\n", "", "there must be one Namespace, not 0"},
+		"a Job that the namespace refuses":  {"cluster/topics.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "restricted Pod Security"},
+		"a Job that never ends":             {"cluster/topics.yaml", "  activeDeadlineSeconds: 300\n", "", "the Job must be bounded"},
+		"a Job that stays":                  {"cluster/topics.yaml", "  ttlSecondsAfterFinished: 3600\n", "", "the Job must be bounded"},
+		"a Job that only looks":             {"cluster/topics.yaml", "[topics, apply,", "[topics, plan,", "must be topics apply"},
+		"topics of a version that moves":    {"overlays/production/cluster/kustomization.yaml", "newTag: 0.1.0", "newTag: latest", "must be orderctl's, with a version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -51,7 +58,7 @@ func TestBadManifestsAreRefused(t *testing.T) {
 			change(t, dir, c.file, c.old, c.new)
 			var out bytes.Buffer
 			require.ErrorContains(t, run("check", dir, &out), "mistakes")
-			require.Contains(t, out.String(), "overlays/production/payment")
+			require.Contains(t, out.String(), "overlays/production/")
 			require.Contains(t, out.String(), c.want)
 		})
 	}
@@ -87,11 +94,11 @@ func TestDigestsAndPortsAreTaken(t *testing.T) {
 	}
 }
 
-// copied is one service's overlay, and what it is made of.
+// copied is one service's overlay and its environment's cluster, and what they are made of.
 func copied(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, part := range []string{"base", "services/payment", "environments/production", "overlays/production/payment"} {
+	for _, part := range []string{"base", "cluster", "services/payment", "environments/production", "overlays/production/payment", "overlays/production/cluster"} {
 		require.NoError(t, os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(folder, part))))
 	}
 	return dir
@@ -111,7 +118,11 @@ func TestTheManifestsAreGood(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	require.NoError(t, run("check", folder, &out), out.String())
-	require.Contains(t, out.String(), "12 overlays")
+	require.Contains(t, out.String(), "14 overlays")
 	require.ErrorContains(t, run("check", t.TempDir(), &out), "no overlays")
+	dir := copied(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "overlays/production/cluster")))
+	require.ErrorContains(t, run("check", dir, &out), "1 mistakes")
+	require.Contains(t, out.String(), "the environment has no overlay cluster")
 	require.ErrorContains(t, run("render", t.TempDir(), &out), "unable to find one of")
 }
