@@ -77,6 +77,13 @@ func TestMistakes(t *testing.T) {
 	}, f.mistakes(nil))
 	require.Contains(t, f.mistakes([]string{"obs"}), "redis: the port 9093 is alertmanager's")
 
+	f = read(t)
+	f.Services["order"].Environment["DATABASE_URL"] = f.Services["payment"].Environment["DATABASE_URL"]
+	f.Services["postgres"].Environment["SHIPPING_DATABASE_PASSWORD"] = "other"
+	require.Equal(t, []string{
+		"order: DATABASE_URL must be of its own login, with ${ORDER_DATABASE_PASSWORD:-order}", "shipping: PostgreSQL has another SHIPPING_DATABASE_PASSWORD",
+	}, f.mistakes(nil))
+
 	kafka := read(t).Services["kafka"]
 	for want, env := range map[string]map[string]string{
 		"kafka: a heap of 768 MiB in 1024: half of it is for what is beside the heap":          {"KAFKA_HEAP_OPTS": "-Xmx768m"},
@@ -162,6 +169,12 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 				must(strings.HasSuffix(volume, ":ro"), "%s can be written to", from)
 			}
 			must(declared, "there is no volume %s", from)
+		}
+		if url := s.Environment["DATABASE_URL"]; url != "" {
+			variable := strings.ToUpper(name) + "_DATABASE_PASSWORD"
+			password := "${" + variable + ":-" + name + "}"
+			must(url == "postgres://"+name+":"+password+"@postgres:5432/"+name+"?sslmode=disable", "DATABASE_URL must be of its own login, with %s", password)
+			must(f.Services["postgres"].Environment[variable] == password, "PostgreSQL has another %s", variable)
 		}
 		for on, want := range s.DependsOn {
 			must(started(on), "it waits for %s, which is not started", on)
