@@ -54,22 +54,34 @@ export TAG ?= dev
 IMAGES = REVISION="$$(git rev-parse HEAD)" SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" docker buildx bake --file deploy/docker-bake.hcl --load
 ENV ?= staging
 OVERLAY = deploy/kubernetes/overlays/$(ENV)/$(SERVICE)
+OVERLAY_EXISTS = [ -f "$(OVERLAY)/kustomization.yaml" ] || { echo "there is no $(OVERLAY): SERVICE is one of $(SERVICES), ENV one of $(notdir $(wildcard deploy/kubernetes/overlays/*))" >&2; exit 2; }
+NAMESPACE = $$(bin/manifests render $(OVERLAY) | sed -n 's/^  namespace: //p' | head -n 1)
 
 .PHONY: image
-image: ## one service's image; SERVICE=payment, REGISTRY=registry.example/orderflow TAG=1.4.0
-	@[ -d "services/$(SERVICE)" ] && [ -n "$(SERVICE)" ] || { echo "SERVICE is \"$(SERVICE)\", must be one of $(SERVICES)" >&2; exit 2; }
+image: ## one service's image, or orderctl's; SERVICE=payment, REGISTRY=registry.example/orderflow TAG=1.4.0
+	@[ -n "$(filter $(SERVICE),$(SERVICES) orderctl)" ] || { echo "SERVICE is \"$(SERVICE)\", must be one of $(SERVICES) orderctl" >&2; exit 2; }
 	@$(IMAGES) $(SERVICE)
 
 .PHONY: images
 images: ## every service's image, and orderctl's
 	@$(IMAGES)
 
+.PHONY: cluster
+cluster: override SERVICE = cluster
+cluster: bin/manifests ## the namespace in Kubernetes, and Kafka's topics, before the services; ENV=staging|production, DRY_RUN=1 only prints it
+	@$(OVERLAY_EXISTS)
+	@if [ -n "$(DRY_RUN)" ]; then bin/manifests render $(OVERLAY); \
+	else bin/manifests check deploy/kubernetes && namespace="$(NAMESPACE)" && \
+		kubectl delete job/orderflow-topics --ignore-not-found --namespace "$$namespace" && kubectl apply -k $(OVERLAY) && \
+		{ kubectl wait job/orderflow-topics --for=condition=complete --timeout=6m --namespace "$$namespace" || \
+		{ kubectl logs --selector=job-name=orderflow-topics --namespace "$$namespace"; exit 1; }; }; fi
+
 .PHONY: deploy
 deploy: bin/manifests ## one service to Kubernetes; SERVICE=payment ENV=staging|production, DRY_RUN=1 only prints it
-	@[ -f "$(OVERLAY)/kustomization.yaml" ] || { echo "there is no $(OVERLAY): SERVICE is one of $(SERVICES), ENV one of $(notdir $(wildcard deploy/kubernetes/overlays/*))" >&2; exit 2; }
+	@$(OVERLAY_EXISTS)
 	@if [ -n "$(DRY_RUN)" ]; then bin/manifests render $(OVERLAY); \
-	else kubectl apply -k $(OVERLAY) && kubectl rollout status deployment/orderflow-$(SERVICE) --timeout=5m \
-		--namespace "$$(bin/manifests render $(OVERLAY) | sed -n 's/^  namespace: //p' | head -n 1)"; fi
+	else bin/manifests check deploy/kubernetes && kubectl apply -k $(OVERLAY) && \
+		kubectl rollout status deployment/orderflow-$(SERVICE) --timeout=5m --namespace "$(NAMESPACE)"; fi
 
 .PHONY: affected
 affected: ## the services that a change concerns, by what they import; BASE=main

@@ -1,7 +1,8 @@
 // Command manifests renders the Kubernetes manifests and holds them against what a cluster accepts, without one.
 //
 //	manifests render <overlay>   prints what kubectl apply -k <overlay> would send
-//	manifests check <folder>     renders <folder>/overlays/<environment>/<service>, each, and names everything that is wrong
+//	manifests check <folder>     renders <folder>/overlays/<environment>/<service>, each, and names everything that is wrong;
+//	                             <service> may also be "cluster", which is what an environment's services need before them
 //	manifests schemas <folder>   prints what schemas/kubernetes.json is, from a Kubernetes' api/openapi-spec/v3
 //
 // A manifest is wrong when the API server would refuse it (unknown or missing fields, types, names, by Kubernetes' own
@@ -89,7 +90,11 @@ func check(dir string, out io.Writer) error {
 			return err
 		}
 		objects += len(documents)
-		for _, wrong := range known.mistakes(filepath.Base(overlay), documents) {
+		all := known.mistakes(filepath.Base(overlay), documents)
+		if _, err := os.Stat(filepath.Join(filepath.Dir(overlay), cluster)); err != nil {
+			all = append(all, "the environment has no overlay cluster, so nothing makes its namespace and topics")
+		}
+		for _, wrong := range all {
 			mistakes++
 			if _, err := fmt.Fprintf(out, "%s: %s\n", overlay, wrong); err != nil {
 				return err
@@ -103,7 +108,7 @@ func check(dir string, out io.Writer) error {
 	return err
 }
 
-// mistakes is everything that is wrong with the objects of one service.
+// mistakes is everything that is wrong with the objects of one overlay.
 func (s *schemas) mistakes(service string, documents [][]byte) (wrong []string) {
 	objects := make([]map[string]any, len(documents))
 	for i, document := range documents {

@@ -10,7 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const folder = "../../../deploy/kubernetes"
+const (
+	folder     = "../../../deploy/kubernetes"
+	production = "overlays/production/payment/kustomization.yaml"
+)
 
 // Whatever a cluster would refuse, or would take and fail with, is refused here, by name, in the overlays that have it.
 func TestBadManifestsAreRefused(t *testing.T) {
@@ -38,34 +41,88 @@ func TestBadManifestsAreRefused(t *testing.T) {
 		"a service that finds no pods":      {"base/service.yaml", "selector: {}", "selector: {tier: api}", "Service selects pods by"},
 		"a budget for everybody":            {payment, "includeSelectors: true", "includeTemplates: true", "selects pods by map[]"},
 		"another's group":                   {payment, "value: payment", "value: order", "must be of the group payment"},
-		"a version that moves":              {"overlays/production/payment/kustomization.yaml", "newTag: 0.1.0", "newTag: latest", "with a version"},
+		"a version that moves":              {production, "newTag: 0.1.0", "newTag: latest", "with a version"},
 		"a secret in the open":              {"environments/production/kustomization.yaml", "- REDIS_URL=", "- DATABASE_URL=", "DATABASE_URL is secret"},
 		"nothing to scale":                  {"base/namereference.yaml", "spec/scaleTargetRef/name", "spec/scaleTargetRef/kind", "ScaledObject scales"},
+		"a namespace for any pod":           {"cluster/namespace.yaml", "enforce: restricted", "enforce: baseline", "the namespace must enforce"},
+		"no namespace":                      {"cluster/kustomization.yaml", "  - namespace.yaml\n", "", "there must be one Namespace, not 0"},
+		"a Job that the namespace refuses":  {"cluster/topics.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "restricted Pod Security"},
+		"a Job that never ends":             {"cluster/topics.yaml", "  activeDeadlineSeconds: 300\n", "", "the Job must be bounded"},
+		"a Job that stays":                  {"cluster/topics.yaml", "  ttlSecondsAfterFinished: 3600\n", "", "the Job must be bounded"},
+		"a Job that only looks":             {"cluster/topics.yaml", "[topics, apply,", "[topics, plan,", "must be topics apply"},
+		"topics of a version that moves":    {"overlays/production/cluster/kustomization.yaml", "newTag: 0.1.0", "newTag: latest", "must be orderctl's, with a version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			for _, part := range []string{"base", "services/payment", "environments/production", "overlays/production/payment"} {
-				require.NoError(t, os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(folder, part))))
-			}
-			path := filepath.Join(dir, c.file)
-			text, err := os.ReadFile(path)
-			require.NoError(t, err)
-			require.Equal(t, 1, strings.Count(string(text), c.old), "%s has %q", c.file, c.old)
-			require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(text), c.old, c.new, 1)), 0o600))
+			dir := copied(t)
+			change(t, dir, c.file, c.old, c.new)
 			var out bytes.Buffer
 			require.ErrorContains(t, run("check", dir, &out), "mistakes")
-			require.Contains(t, out.String(), "overlays/production/payment")
+			require.Contains(t, out.String(), "overlays/production/")
 			require.Contains(t, out.String(), c.want)
 		})
 	}
+}
+
+// A version is a tag or a digest, of whatever registry.
+func TestVersionOf(t *testing.T) {
+	t.Parallel()
+	digest := "@sha256:" + strings.Repeat("0a", 32)
+	for _, image := range []string{
+		"orderflow/payment:1.4", "registry.example/orderflow/payment:1.4", "registry:5000/orderflow/payment:1.4", "registry:5000/payment:1.4",
+		"orderflow/payment" + digest, "registry:5000/orderflow/payment" + digest, "registry:5000/orderflow/payment:1.4" + digest,
+		"orderflow/payment:latest" + digest,
+	} {
+		require.True(t, versionOf(image, "payment"), image)
+	}
+	for _, image := range []string{
+		"orderflow/payment", "orderflow/payment:latest", "orderflow/payment:", "registry:5000/orderflow/payment", "orderflow/order:1.4",
+		"registry:5000/payment/order:1.4", "orderflow/prepayment:1.4", "orderflow/payment@sha256:0a", "orderflow/payment:1.4@", "",
+	} {
+		require.False(t, versionOf(image, "payment"), image)
+	}
+}
+
+// What kustomize makes of a registry with a port and of a digest is taken.
+func TestDigestsAndPortsAreTaken(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"newName: registry:5000/orderflow/payment\n    newTag: 0.1.0", "digest: sha256:" + strings.Repeat("0a", 32)} {
+		dir := copied(t)
+		change(t, dir, production, "newTag: 0.1.0", version)
+		var out bytes.Buffer
+		require.NoError(t, run("check", dir, &out), out.String())
+	}
+}
+
+// copied is one service's overlay and its environment's cluster, and what they are made of.
+func copied(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, part := range []string{"base", "cluster", "services/payment", "environments/production", "overlays/production/payment", "overlays/production/cluster"} {
+		require.NoError(t, os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(folder, part))))
+	}
+	return dir
+}
+
+// change replaces what stands once in a file.
+func change(t *testing.T, dir, file, before, after string) {
+	t.Helper()
+	path := filepath.Join(dir, file)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(string(text), before), "%s has %q", file, before)
+	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(text), before, after, 1)), 0o600))
 }
 
 func TestTheManifestsAreGood(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	require.NoError(t, run("check", folder, &out), out.String())
-	require.Contains(t, out.String(), "12 overlays")
+	require.Contains(t, out.String(), "14 overlays")
 	require.ErrorContains(t, run("check", t.TempDir(), &out), "no overlays")
+	dir := copied(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "overlays/production/cluster")))
+	require.ErrorContains(t, run("check", dir, &out), "1 mistakes")
+	require.Contains(t, out.String(), "the environment has no overlay cluster")
 	require.ErrorContains(t, run("render", t.TempDir(), &out), "unable to find one of")
 }

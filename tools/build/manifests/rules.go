@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +22,10 @@ type (
 		Data map[string]string
 		Spec json.RawMessage
 	}
+	job struct {
+		BackoffLimit, ActiveDeadlineSeconds, TTLSecondsAfterFinished *int
+		Template                                                     struct{ Spec pod }
+	}
 	labelSelector struct{ MatchLabels map[string]string }
 	deployment    struct {
 		Replicas *int
@@ -31,6 +37,7 @@ type (
 	}
 	pod struct {
 		ServiceAccountName            string
+		RestartPolicy                 string
 		AutomountServiceAccountToken  *bool
 		TerminationGracePeriodSeconds int
 		SecurityContext               struct {
@@ -42,6 +49,7 @@ type (
 	}
 	container struct {
 		Image string
+		Args  []string
 		Ports []struct {
 			Name          string
 			ContainerPort int
@@ -111,9 +119,15 @@ func brokenRules(service string, objects []map[string]any) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	name := "orderflow-" + service
 	for _, o := range all {
 		r.by[o.Kind] = append(r.by[o.Kind], o)
+	}
+	if service == cluster {
+		r.cluster(all)
+		return r.wrong
+	}
+	name := "orderflow-" + service
+	for _, o := range all {
 		// ConfigMaps have a hash behind their name.
 		r.must(o.Metadata.Name == name || strings.HasPrefix(o.Metadata.Name, name+"-") && o.Kind == "ConfigMap",
 			"%s is named %s, must be %s: another service's objects would be changed", o.Kind, o.Metadata.Name, name)
@@ -136,21 +150,10 @@ func brokenRules(service string, objects []map[string]any) []string {
 // pod: what a container needs to start, to be watched and to stop, and that it may do nothing else.
 func (r *rules) pod(p pod, settings object) {
 	c := p.Containers[0]
-	image, tag, tagged := strings.Cut(c.Image, ":")
-	r.must(strings.HasSuffix(image, "/"+r.service) && tagged && tag != "latest", "image %s must be %s's, with a version", c.Image, r.service)
+	r.must(versionOf(c.Image, r.service), "image %s must be %s's, with a version", c.Image, r.service)
 	r.must(p.ServiceAccountName == r.one("ServiceAccount", nil).Metadata.Name, "the pod has the service account %s", p.ServiceAccountName)
-	r.must(p.AutomountServiceAccountToken != nil && !*p.AutomountServiceAccountToken, "the pod must have no token of Kubernetes'")
-
-	configMap, secret := "", ""
-	for _, from := range c.EnvFrom {
-		configMap, secret = configMap+from.ConfigMapRef.Name, secret+from.SecretRef.Name
-	}
-	r.must(configMap == settings.Metadata.Name, "the environment is of ConfigMap %q, must be of %s", configMap, settings.Metadata.Name)
+	secret := r.environment(c, settings)
 	r.must(secret == "orderflow-"+r.service, "the environment is of Secret %q, must be of orderflow-%s, with DATABASE_URL", secret, r.service)
-	r.must(settings.Data["KAFKA_BROKERS"] != "", "KAFKA_BROKERS is not set")
-	for name := range settings.Data {
-		r.must(name != "DATABASE_URL" && !strings.Contains(name, "TOKEN") && !strings.Contains(name, "PASSWORD"), "%s is secret, and in a ConfigMap", name)
-	}
 	instance := ""
 	for _, e := range c.Env {
 		if e.Name == "INSTANCE_ID" {
@@ -170,12 +173,45 @@ func (r *rules) pod(p pod, settings object) {
 	r.must(sleep >= 3*time.Second, "preStop sleeps for %s, must be 3 s or more: proxies still send requests meanwhile", sleep)
 	r.must(err == nil && time.Duration(p.TerminationGracePeriodSeconds)*time.Second > sleep+stop,
 		"the grace period of %d s must be longer than preStop (%s) and SHUTDOWN_TIMEOUT (%s) together", p.TerminationGracePeriodSeconds, sleep, stop)
-	r.must(c.Resources.Requests["cpu"] != "" && c.Resources.Requests["memory"] != "" && c.Resources.Limits["memory"] != "", "resources must have requests, and a limit of memory")
+	r.restricted(p)
+}
 
+// environment: the settings are the ConfigMap's, and nothing in there is secret. It returns whose Secret is read beside it.
+func (r *rules) environment(c container, settings object) (secret string) {
+	configMap := ""
+	for _, from := range c.EnvFrom {
+		configMap, secret = configMap+from.ConfigMapRef.Name, secret+from.SecretRef.Name
+	}
+	r.must(configMap == settings.Metadata.Name, "the environment is of ConfigMap %q, must be of %s", configMap, settings.Metadata.Name)
+	r.must(settings.Data["KAFKA_BROKERS"] != "", "KAFKA_BROKERS is not set")
+	for name := range settings.Data {
+		r.must(name != "DATABASE_URL" && !strings.Contains(name, "TOKEN") && !strings.Contains(name, "PASSWORD"), "%s is secret, and in a ConfigMap", name)
+	}
+	return secret
+}
+
+// restricted: what the namespace's Pod Security asks of a pod, and what it may use.
+func (r *rules) restricted(p pod) {
+	c := p.Containers[0]
+	r.must(p.AutomountServiceAccountToken != nil && !*p.AutomountServiceAccountToken, "the pod must have no token of Kubernetes'")
+	r.must(c.Resources.Requests["cpu"] != "" && c.Resources.Requests["memory"] != "" && c.Resources.Limits["memory"] != "", "resources must have requests, and a limit of memory")
 	s, own := p.SecurityContext, c.SecurityContext
 	r.must(s.RunAsNonRoot && s.RunAsUser > 0 && s.RunAsGroup > 0 && s.SeccompProfile.Type == "RuntimeDefault" &&
 		own.AllowPrivilegeEscalation != nil && !*own.AllowPrivilegeEscalation && own.ReadOnlyRootFilesystem && slices.Equal(own.Capabilities.Drop, []string{"ALL"}),
 		"the pod must keep to the restricted Pod Security Standard, on a read-only root")
+}
+
+// reference is [registry[:port]/]path[:tag][@digest], https://pkg.go.dev/github.com/distribution/reference.
+var reference = regexp.MustCompile(`^([a-zA-Z0-9.-]+(?::[0-9]+)?(?:/[a-z0-9._-]+)+)(?::([\w][\w.-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?$`)
+
+// versionOf tells whether an image is that of a name, and always the same: a tag can be moved, but only latest is meant to be.
+func versionOf(image, name string) bool {
+	part := reference.FindStringSubmatch(image)
+	if part == nil {
+		return false
+	}
+	repository, tag, digest := part[1], part[2], part[3]
+	return path.Base(repository) == name && (digest != "" || tag != "" && tag != "latest")
 }
 
 // selectors: whoever chooses pods chooses this service's, all of them and no others.
@@ -233,4 +269,33 @@ func (r *rules) scaling(d deployment, deployed object) {
 		}
 	}
 	r.must(slices.Equal(groups, []string{r.service}), "ScaledObject looks at the lag of %v, must be of the group %s", groups, r.service)
+}
+
+// cluster is the overlay that makes what an environment's services need before them.
+const cluster = "cluster"
+
+// cluster: a namespace that holds pods to the restricted standard, and a Job that makes the topics and comes to an end.
+func (r *rules) cluster(all []object) {
+	const name = "orderflow-topics"
+	namespace := r.one("Namespace", nil).Metadata
+	r.must(namespace.Labels["pod-security.kubernetes.io/enforce"] == "restricted", "the namespace must enforce the restricted Pod Security Standard")
+	for _, o := range all {
+		r.must(o.Kind == "Namespace" || o.Metadata.Namespace == namespace.Name, "%s is in the namespace %q, must be in %s", o.Kind, o.Metadata.Namespace, namespace.Name)
+	}
+	var j job
+	r.must(r.one("Job", &j).Metadata.Name == name, "the Job must be %s, for which `make cluster` waits", name)
+	if len(j.Template.Spec.Containers) != 1 {
+		r.must(false, "a pod has one container")
+		return
+	}
+	c := j.Template.Spec.Containers[0]
+	r.must(versionOf(c.Image, "orderctl"), "image %s must be orderctl's, with a version", c.Image)
+	r.must(len(c.Args) > 1 && c.Args[0] == "topics" && c.Args[1] == "apply", "the Job runs orderctl %s, must be topics apply", strings.Join(c.Args, " "))
+	r.must(j.BackoffLimit != nil && j.ActiveDeadlineSeconds != nil && j.TTLSecondsAfterFinished != nil && j.Template.Spec.RestartPolicy == "Never",
+		"the Job must be bounded, by backoffLimit, activeDeadlineSeconds, ttlSecondsAfterFinished and restartPolicy Never")
+	r.environment(c, r.one("ConfigMap", nil))
+	r.restricted(j.Template.Spec)
+	var policy struct{ PodSelector labelSelector }
+	r.one("NetworkPolicy", &policy)
+	r.must(policy.PodSelector.MatchLabels["app.kubernetes.io/name"] == "topics", "NetworkPolicy selects pods by %v", policy.PodSelector.MatchLabels)
 }

@@ -38,6 +38,7 @@ func roots() map[string]string {
 		"autoscaling/v2/HorizontalPodAutoscaler": "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
 		"networking.k8s.io/v1/NetworkPolicy":     "io.k8s.api.networking.v1.NetworkPolicy",
 		"policy/v1/PodDisruptionBudget":          "io.k8s.api.policy.v1.PodDisruptionBudget",
+		"v1/Namespace":                           "io.k8s.api.core.v1.Namespace", "batch/v1/Job": "io.k8s.api.batch.v1.Job",
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -24,6 +25,7 @@ type file struct {
 		Profiles       []string
 		MemLimit       string `yaml:"mem_limit"`
 		CPUs           string
+		Environment    map[string]string
 		Ports, Volumes []string
 		DependsOn      map[string]struct{ Condition string } `yaml:"depends_on"`
 		Healthcheck    struct {
@@ -74,6 +76,26 @@ func TestMistakes(t *testing.T) {
 		"shipping: it waits for redis, which is not started",
 	}, f.mistakes(nil))
 	require.Contains(t, f.mistakes([]string{"obs"}), "redis: the port 9093 is alertmanager's")
+
+	f = read(t)
+	f.Services["order"].Environment["DATABASE_URL"] = f.Services["payment"].Environment["DATABASE_URL"]
+	f.Services["postgres"].Environment["SHIPPING_DATABASE_PASSWORD"] = "other"
+	require.Equal(t, []string{
+		"order: DATABASE_URL must be of its own login, with ${ORDER_DATABASE_PASSWORD:-order}", "shipping: PostgreSQL has another SHIPPING_DATABASE_PASSWORD",
+	}, f.mistakes(nil))
+
+	kafka := read(t).Services["kafka"]
+	for want, env := range map[string]map[string]string{
+		"kafka: a heap of 768 MiB in 1024: half of it is for what is beside the heap":          {"KAFKA_HEAP_OPTS": "-Xmx768m"},
+		"kafka: KAFKA_HEAP_OPTS is \"-Xms1g\", which says no -Xmx: the image's default is all": {"KAFKA_HEAP_OPTS": "-Xms1g"},
+		"kafka: the log cleaner's buffer of 128 MiB in a heap of 200":                          {"KAFKA_HEAP_OPTS": "-Xmx200m"},
+		"kafka: the log cleaner's buffer of 512 MiB in a heap of 512":                          {"KAFKA_HEAP_OPTS": "-Xmx512m", "KAFKA_LOG_CLEANER_DEDUPE_BUFFER_SIZE": "536870912"},
+	} {
+		f, changed := read(t), kafka
+		changed.Environment = env
+		f.Services["kafka"] = changed
+		require.Equal(t, []string{want}, f.mistakes(nil))
+	}
 }
 
 func read(t *testing.T) (f file) {
@@ -103,7 +125,11 @@ func config(t *testing.T, profiles []string) {
 var (
 	pinned = regexp.MustCompile(`^\$\{[A-Z]+_IMAGE:-[a-z./0-9]+/?[a-z]+:v?\d[\w.]*\}$|^orderflow/[a-z]+:\$\{TAG:-dev\}$`)
 	local  = regexp.MustCompile(`^127\.0\.0\.1:\d+:\d+$`)
+	heap   = regexp.MustCompile(`-Xmx(\d+[mg])\b`)
 )
+
+// heaps are the variables that say how much a JVM may take where the image's own answer is more than there is.
+var heaps = map[string]string{"kafka": "KAFKA_HEAP_OPTS", "debezium": "HEAP_OPTS"}
 
 // mistakes are what is wrong with the services of these profiles.
 func (f file) mistakes(profiles []string) (wrong []string) {
@@ -125,6 +151,9 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 		must(pinned.MatchString(s.Image), "the image %s has no version, or cannot be replaced", s.Image)
 		must(s.MemLimit != "" && s.CPUs != "", "memory and CPUs have no limit")
 		must(s.Restart != "", "it has no restart policy")
+		if variable := heaps[name]; variable != "" {
+			wrong = append(wrong, memory(name, s.MemLimit, variable, s.Environment)...)
+		}
 		for _, port := range s.Ports {
 			must(local.MatchString(port), "the port %s is not on 127.0.0.1", port)
 			outside := strings.Split(port, ":")[min(1, strings.Count(port, ":"))]
@@ -141,6 +170,12 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 			}
 			must(declared, "there is no volume %s", from)
 		}
+		if url := s.Environment["DATABASE_URL"]; url != "" {
+			variable := strings.ToUpper(name) + "_DATABASE_PASSWORD"
+			password := "${" + variable + ":-" + name + "}"
+			must(url == "postgres://"+name+":"+password+"@postgres:5432/"+name+"?sslmode=disable", "DATABASE_URL must be of its own login, with %s", password)
+			must(f.Services["postgres"].Environment[variable] == password, "PostgreSQL has another %s", variable)
+		}
 		for on, want := range s.DependsOn {
 			must(started(on), "it waits for %s, which is not started", on)
 			checked := len(f.Services[on].Healthcheck.Test) > 0 && !f.Services[on].Healthcheck.Disable
@@ -150,4 +185,39 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 		must(len(s.Healthcheck.Test) > 0 || s.Healthcheck.Disable || s.Restart != "unless-stopped", "nobody checks whether it is well")
 	}
 	return wrong
+}
+
+// memory tells what does not fit into a JVM's container.
+func memory(name, limit, variable string, env map[string]string) []string {
+	found := heap.FindStringSubmatch(env[variable])
+	if found == nil {
+		return []string{fmt.Sprintf("%s: %s is %q, which says no -Xmx: the image's default is all", name, variable, env[variable])}
+	}
+	if has, wants := mebibytes(limit), mebibytes(found[1]); 2*wants > has {
+		return []string{fmt.Sprintf("%s: a heap of %d MiB in %d: half of it is for what is beside the heap", name, wants, has)}
+	}
+	if name != "kafka" {
+		return nil
+	}
+	// Kafka's default, which it takes in one piece when it starts.
+	buffer := 128
+	if bytes, err := strconv.Atoi(env["KAFKA_LOG_CLEANER_DEDUPE_BUFFER_SIZE"]); err == nil {
+		buffer = bytes >> 20
+	}
+	if has := mebibytes(found[1]); 2*buffer > has {
+		return []string{fmt.Sprintf("%s: the log cleaner's buffer of %d MiB in a heap of %d", name, buffer, has)}
+	}
+	return nil
+}
+
+// mebibytes reads 512m or 1g.
+func mebibytes(size string) int {
+	n, err := strconv.Atoi(size[:len(size)-1])
+	switch {
+	case err == nil && strings.HasSuffix(size, "m"):
+		return n
+	case err == nil && strings.HasSuffix(size, "g"):
+		return n << 10
+	}
+	return 0
 }
