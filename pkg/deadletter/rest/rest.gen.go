@@ -206,13 +206,19 @@ type AuditEntry struct {
 	At    time.Time `json:"at"`
 
 	// BeforeBase64 The bytes that an edit replaced; only where one entry is shown.
-	BeforeBase64 *string        `json:"before_base64,omitempty"`
-	Detail       *string        `json:"detail,omitempty"`
-	Job          *string        `json:"job,omitempty"`
-	Letter       *string        `json:"letter,omitempty"`
-	Reason       string         `json:"reason"`
-	Seq          int64          `json:"seq"`
-	Verb         AuditEntryVerb `json:"verb"`
+	BeforeBase64 *string `json:"before_base64,omitempty"`
+	Detail       *string `json:"detail,omitempty"`
+
+	// Error That failure, as error_type: error. The letter itself has only its last one.
+	Error *string `json:"error,omitempty"`
+
+	// FailedAt When the letter had failed last before this verb.
+	FailedAt *time.Time     `json:"failed_at,omitempty"`
+	Job      *string        `json:"job,omitempty"`
+	Letter   *string        `json:"letter,omitempty"`
+	Reason   string         `json:"reason"`
+	Seq      int64          `json:"seq"`
+	Verb     AuditEntryVerb `json:"verb"`
 }
 
 // AuditEntryVerb defines model for AuditEntry.Verb.
@@ -5393,65 +5399,66 @@ func (sh *strictHandler) RedriveDeadLetter(w http.ResponseWriter, r *http.Reques
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7Ftbc9w2sv4rKJ5TlYdDS4pvZyPVPviWxI5r47K92YfE5cKQPTPQkAANgBrNuvzft7oBkBwS5HAsKZvU",
-	"7kMq1hAEGn39+sLPSabKSkmQ1iTnn5OKa16CBU1/Pau1URr/lYPJtKisUDI5T/6xBg3MroFVfAVsAUul",
-	"gYHMIb9gS61KevZayA1bA89Bs62wa6ah+OtviYRr+1tykqSJwL0+1aB3SZpIXkJynmTuyDQx2RpKjmeX",
-	"/Po1yJVdJ+ffnt1/mCZ2V+FSY7WQq+TLlzR5+XyKSA2Z0jnbcsOWQhvLNPA8ZdwwqyqR3au4tgLfuqeW",
-	"SwO2oa3idt2SJvIkTTR8qoWGPDm3uoYRMh+cnaVJKWRDdozmV2rhyI4cdakWc896/PDwUa9FKWxzVI/j",
-	"BT3s7p7DkteFTc4f4TX4tSjrEv9wl3J/tecIaWEFmg76WRa7Z7w2MBQHPmIFWNQtpw5wzTNb7JhdC8My",
-	"fGtUKWjLEQb8ZQ6z8fQXWiv9nh7FOQG44CO93D3rfzUsk/Pkf05bUzl1T81pu2dzyhVIO3kKLhiecqz6",
-	"4Fk/aFVXB1itlp7BSpq6BM1W+NIYp+nhGF33Hz2aR9dPsDtaATawGyNqA7sxkh6effd4Hk3vLLeH1FJI",
-	"R4vBtRdMVSCZMGzLhRVyxZRmSy4KyD/yFRdyjFx6e7YGEV3fi8J2TOg9XNtDDFwrA4w0lq3RkyHdFq4t",
-	"XkLYFP9nSl4UrSJolvFKWF6YMcrx/VHhz1XK9+hTZ1Ef9cshfgjvnUdppWPGiH343WFi3wmZHdIIu+bW",
-	"C50V3FjGradNlIAsLbgFPaoJdEKXxqXSJbfJeZJzC/dwkyRG2t+lFcWxpPkw3JA3RlVNmx9N1RcXkMDY",
-	"pyoXQADhKdl5pqQFSRrLq6oQGUd6Ty8NEv15ph083bVntEHP/WIqJY078Y1WiwLKiWMrt+L/hsdXWlWg",
-	"rac9B8sdk3s3Ra4Zy71yDB6iedem86gJgGlihS3ib1kfEYaybi/8q3+/OeNDIwW1uITMOg71YQ63bAvS",
-	"sq1WckWw5u33z9h3Dx/9PzN8Z5iwJ3SQ5zRS8SSzcVynGDcbc8GksmxRcLlBJdoDYIe8QJo8qXNhX0ir",
-	"d0Om83Dw4C1u52pimjhN/7jgBh4/HF7j/RrYYmfB2wiXDHKB3qUqeIYQVaEdbQkfKonA1eodOnqzVlty",
-	"64MTJ5QFsVrsd2en0UcauFfOoXbBpz0+CGkfP0zSiK5dgaaDQSIe+zXRkGtxhfzKhcm4RrSK9yYgSY8+",
-	"OljpH/u/jFUV/fNDekA5kTSSU+rF6Glo7jNU19R7CJ7nBLB58aajDkteGEjHNGTKWTj93ePk1PK3blX/",
-	"QuEWE+Q3YHafyCz8PJBfB0POh45pFxRGd73mZVVAXNVFjiAPFZmwHpRRDaYI+zHglyOMbRVA5lDD+dft",
-	"6CPY8DY/qi0rudyxNb8C8lsxxUdYNvGuZwKhNrZUGu0fZcet0vENbUAs0/ofsHFAHntAfi93CPlKuKin",
-	"eSiEAQ9bUce08UXu0rg/iDmlyRUv6hGtXKh8l3onKyzz6PSEvRB2DdqhFKUZ7eA9eVRvuwvGT/rGOI9/",
-	"khzyYjOMfi9RDO61Al1y5AOeoLk0wv27ljlkKueLPZm19Htof0hq+9d6YqhwUQhjvzGsLcp45WaGl8AQ",
-	"zpkT9kQyKCu7Y0s6iZXcZmswDK5A7+waExcKg2gPxJ8RV9ZPqe/GtfXT3HF30088Bys3LsscZIPDmBqA",
-	"/jz3ZEKmGETvjdengWjGnSwwKnTrE7h+/jRcGFxPP3kZrKxDSjAzhRho9SuHU+bisYxL7hDc0GFmGrg9",
-	"0um3CKqPOXfoHxCGVJCn6BO2qK6IwHPjsllMwXdR70A1x6PocLKL5FZoWZiVWr4hca/3gpFPtHzify7r",
-	"ooiFkmVj7VP2EdL9NBF5PLIqtWnudSDOCUsFgEyVwKyKR7iSX1OQqTWMZC7a63zkyRRYtfZIZnINbM1l",
-	"jsxUmnksCvkET028cvOMFJRxmTNdS0l+jm8g5MepUyn8mTwfQQFHFLpsjSp1EdSOdskRQiF96sql9MH+",
-	"vSmkiT/Ho+aq809AtI0bxN0BceGQKA0wY0VREL1oCkjUFuOnx++yx7E4lrE8YmWvu0UDFyFyDM5oXVSA",
-	"WcCqlvEt6yo/2tpDcjJlBa/U4hdc1o/QVGf3mUWopXm7SvvhO+0Ix63cU/XAj65FBXG06ts4hcZL7bm4",
-	"PQ58iHvWNxquBGxHMgUTBy6lMpYtqagiLQJ4V5izUJpDvHN5SevmudZ8N4mt3zt77BWNZh/oFCh2YqNx",
-	"kX7AXm3DS8JzpCV1hKVvXbHpTvFuG+SansdZH4u9U85IQ91tpVy10tknoSxKvsqaanCNd2vKcWi/xrKV",
-	"QrT2N+WSEm/Gvrzieypney2Ws5gx5nr3Uddyj+QohKRaoeE7F023qi6QJOeQO3a+UKoALr8mdpX8eo8M",
-	"JJ9uMNT0S7XADEDDsjaQM+FQbA+wlsguz+UBX84OdZ+GQa5DWDrmeYNQS74js3AB/sL1J0iqQYZ4BXT1",
-	"h0iLSk03EWxMyxp/ECjizECmZH7BzpB1UjFq1A1PP3j2sTndDVy399pj3nrE0n85WMmKBdXXTX1txAMM",
-	"a5u5yJlRJfisSGHwC14wAoCjfUwUlGu7oI6o2joDy8VyiWKj7gUpDhjDVwjJSH0kJr9RBJsLO1IKUUsL",
-	"Dv5iikthOltzuRqL/UTW7VelRjDqgZLVV9SF9o13jBvEhxx4fs+Zyhg3VvHmKMpvvxfaDYpREY0wwBd+",
-	"h9tTNwb9BW1sldrs17IGKezgdzeHMLMQrEphbQyFU2tAGFYKY6h/uWTc+5dQEjBIHiu4XsEJe2lZxqWr",
-	"ji8gijRbEpuhiT6VD+4n6XFphAarRUzsT6yFsrKG8aWjGVzojQu8yRMOtlv3Mu+h/OhRypobUqB3Ign6",
-	"1+tXRjl0PG6OAeF+1bHle6MmHUOdqko699BWJwPbO4bXNdsWfHcuEgHgzoHFXLvz0M+bxJ8Xxc/L5PzX",
-	"mUiz79jdKJEZB4SjbbcOTcdXLH+PomS4Wm/nIVM/NGx9w1eRxkSD5W8E6vt6SHvFJPy2MepBUWe8h/ho",
-	"Rg/xXb8G1xbfHDqIFOKaPpdskQPEsUN36GKq0Hfzs75QO3mpRrxzpzdBGDRXDnqiq/MIInQxmQF9JTJg",
-	"K34FrK5O2AvKPcLPoTS8MxZK+hWo9+uXITRj6MtCBMDjFsAyXmC2Yrcig3O3A+FOeuDxBsJPh5nQE3Jp",
-	"tm6Ig4YhvE9GcHXCQsgJSL/3PlmC65Enz9F5th2SK9DGMebbk29PzkKjh1ciOU8enJydPCDnZ9ek1ac8",
-	"L4U87cAA+nnlgqZjqVDyZZ6cJ6+FsXjY6+as7pTjiDdql5y200Pok2YsdmNZMxe7cZmZi9vhsrkvdODc",
-	"rBdCYWHW4p9gN/uacG3nrHVDOTMWuhGZGQvd8OOMhX7a9cuH3sjJ/bOzW5ty6fjuyCzHEzdPq5bBLi4Y",
-	"nx6jZdu1KChB1a52ifkqWlknWOIG+xQOfBRR4lPT+AUajpyGCRwaKanLkgooZGSEytv6qw1Q2NebyE3Q",
-	"axHrPeW1b26O2jDNlQytN1L22AZwSyVdysCE8YSNTUX5cY0bjGRGSaGTL9Uibf363gCXcAnCGFV+RuMr",
-	"B3//eLZxE7TSmSv6WsQyZXIgCQ7/yUxu68saqPKpq+hT22C96xrgYcs7/Wzg05dR+/sBbIf9d+ggu0Ie",
-	"SouKL/jwJLk5/96t1bad/+oY6MTsmM98u/4nMr7vJqXGx/cHSf3kWP2HEbm1rYVRl/ks1Nr/i3j+8xDP",
-	"v9NXj/Snvt5NW18dx6u5j0XMbfiAZ6qW+7iFLXZuf+c/93t00470Ui2mzfEVLjjWGP9UMfqVWtxJcEbW",
-	"/skiM5LcicHUYA8KlCaVMjZeOTJQQEZlR0HthH+CPHeINjTK6JsD1xSyvqHHXlLavVV6A1SrdN+yQKgO",
-	"EDTwg3c+59d+LkJp3Md1M1cKDBUJqN7KqXHJtcW8HjnLQyMPD1ZXgG8yRdtmXLIFtGME+8r/FFZCvmo+",
-	"anPfENzetwOdbnHsG4I7hCud1n9Ef32zllIRA9aXR/Z7sRdNbWWvv/MlTe6f3b9NOmMEPg3i6lqIcifc",
-	"uZW8dRW0zlAL636v5KtevSaxVNtJ/3v6+VItJnFsUMO704gx5HqpFreGW/G/JdeNSUaA6YFw4b4/HUWX",
-	"LTNPjVVV/+Pg+fu3vm5fFO+sqqIuIc6TzpdH9K3QQIR3biwv3ZSioRnFNZq0m/y6DZn+yK+Ce6UhNqn2",
-	"xiEu+pNr3Tm6UXv4LPJJS2iLosmdl7x8F2jEMkJp5haTug6mc0gBY513cxTrFqhuR1vNlMkgv0/DyMLR",
-	"9jJpLM/drj2J3YbZ3LagYyJ+3naSby7hHzBmtHU0Vlc0ULVSatoSTsEXGG8kljHdZRuAypCSiTxlG3CT",
-	"qV7h/Cwn4S2rMPaH9tEJ632tRuO8Odn3BiobcBwVaZjVXBTuFTe6kK0h2xg/YbL1cyJ+rNO5B0NfA3P8",
-	"H8sR3nG5GwK0F7mwU8p1KwpCn6/8zgBtvvdpvUTg5G1o65vaMi4dRibpeHlSOSn07BwB35hp/Q1jUbfr",
-	"WTwKuwPPcv938Cw/N58H+KjsZi95oYHfjgB/RMvtuJsFzzZhqGswPuTs3KomLyKk/K8AAAD//w==",
+	"7Ftbc9w2sv4rKJ5TlYdDS4p8ORup9sG3JHZcG5ftzT4kLhWG7JmBhgRoANRo1uX/vtUNgJchyKEsKZvU",
+	"7kMq8hAEmn39+oLPSabKSkmQ1iRnn5OKa16CBU3/el5rozT+lYPJtKisUDI5S/6xBg3MroFVfAVsAUul",
+	"gYHMIT9nS61KevZGyA1bA89Bs62wa6ah+OtviYRr+1tylKSJwL0+1aB3SZpIXkJylmTuyDQx2RpKjmeX",
+	"/PoNyJVdJ2ffnpw+ShO7q3CpsVrIVfLlS5q8ejFFpIZM6ZxtuWFLoY1lGnieMm6YVZXIHlRcW4FvPVDL",
+	"pQHb0FZxu25JE3mSJho+1UJDnpxZXcMImQ9PTtKkFLIhO0bza7VwZEeOulSLuWc9eXT4qDeiFLY5ao/j",
+	"BT3s7p7DkteFTc4e42fwa1HWJf7DfZT7V3uOkBZWoOmgn2Wxe85rA0Nx4CNWgEXdcuoA1zyzxY7ZtTAs",
+	"w7dGlYK2HGHAX+YwG09/qbXSH+hRnBOACy7o5e5Z/6thmZwl/3Pcmsqxe2qO2z2bU65A2slTcMHwlJuq",
+	"D571g1Z1dYDVaukZrKSpS9BshS+NcZoejtF1+vjxPLp+gt2NFWADuzGiNrAbI+nRyXdP5tH03nJ7SC2F",
+	"dLQYXHvOVAWSCcO2XFghV0xptuSigPyCr7iQY+TS27M1iOj6XhS2Y0If4NoeYuBaGWCksWyNngzptnBt",
+	"8SOETfF/puRF0SqCZhmvhOWFGaMc3x8V/lyl/IA+dRb1Ub8c4ofw3nmUVjpmjNhH3x0m9r2Q2SGNsGtu",
+	"vdBZwY1l3HraRAnI0oJb0KOaQCd0aVwqXXKbnCU5t/AAN0lipP1dWlHclDQfhhvyxqiqafMbU/XFBSQw",
+	"9pnKBRBAeEZ2nilpQZLG8qoqRMaR3uNLg0R/nmkHz3btGW3Qc7+YSknjTnyr1aKAcuLYyq34v+HxlVYV",
+	"aOtpz8Fyx+S9L0WuGcu9cgweonnXpvOoCYBpYoUt4m9ZHxGGsm4/+Ff/fnPGx0YKanEJmXUc2oc53LIt",
+	"SMu2WskVwZp33z9n3z16/P/M8J1hwh7RQZ7TSMXTzMZxnWLcbMw5k8qyRcHlBpWoB8AOeYE0eVrnwr6U",
+	"Vu+GTOfh4MFb3M7VxDRxmn6x4AaePBp+xoc1sMXOgrcRLhnkAr1LVfAMIapCO9oSPlQSgavVO3T0Zq22",
+	"5NYHJ04oC/ngGBHePGsNJJQWXZy5v48YEurMmQlroFiSKyfqhDXOqpWEKEUhEtko8pUEfP3ea/SqI47i",
+	"CvQC95/HeMSlMR64g6KPNHBviENLgk89mQtpnzxK0ohdIZW4FCRiz18TDbkWV0hiLkzGNSJzlDGBZnp0",
+	"4SC0f+z/Zayq6M+P6QFDRNJIJ1Ovsp6G5nuGppl6b8jznJIJXrztqP6SFwbSMWuYcozOVnucnFr+zq3a",
+	"/6DwFRPkN8C9T2QWfo5r/kXwbDNhctoFwNFdr3lZFRA3a5EjoEWjJVwLZdw2EE1c9Cxknn6vAqAeajj/",
+	"uh19tB5+zY9qy0oud2zNr4B8dEzxEYJOvOuZQAiVLZVGX4ey41bp+IY2oLNp/Q95QEBZvaSllyeF3Cx8",
+	"qKd5KIQBD1tRx7TxZe5S1j+IOaXJFS/qEa1cqHyX+oAiLPNI/Ii9FHYN2jlapRnt4KNWVG+7C8ZP+sa4",
+	"6HaUHPJiM4y+lxQH91qBLjnyAU/QXBrh/q5lDpnK+aIns5Z+n8Ycklr/s54aF6uEsd8Y1hagvHIzw0tg",
+	"CF3NEXsqGZSV3bElncRKbrM1GAZXoHd2jUkahXy0B+LPiCvbLx/cj2vbT+nH3c1+kj1YuXEZ9SDzHcbU",
+	"kNTMc08mZMVB9N54fcqbtDgDM96o0K1PVvdzxeHC4Hr2E7XByjqkPzPTpYFWv3Y4ZS72zLjkDq0OHWam",
+	"gdsbOv0WLe4DMwR2DGFIBXmKPmGL6orZRm5c5m7Ylu+i3oHqqzeiw8kukkeiZWEGbvmGxL3uBSOPFX2R",
+	"40zWRRELJcvG2qfsI5Q20kTk8ciq1GYEyA7inLCEkDNVArMqHuFKfn3hcfdIlqa9zkeeTIFVa2/ITK6B",
+	"rbnMkZlKM49FIZ/gqYlXqZ6TgjIuc6ZrKcnP8U0A+CZ1KoU/k+cjKOCIQpetUaXOg9rRLjlCKKRPXbny",
+	"RbB/bwpp4s/xqLnq/AmItnGDuDsgLhwSpQFmrCgKohdNAYnaYvz0+F3ucSyOZSyPWNmbboHERYgcgzNa",
+	"FxWbFrCqZXzLuspvbO0hOZmygtdq8Qsu24/Q1FPwmUWoG3q7SvfDd9oRjlvZU/XAj65FBXG06ts4hcZL",
+	"9VxcjwMf4571rYYrAduRTMHEgUupjGVLKiBJSmpdEdJCaQ7xzuUlrZvnWvPdJLb+4Oxxr0A2+0CnQLET",
+	"G42L9D56dRwvCc+RltQRlr5zhbV7xbttkGv6Oyf7WOy9ckYaaowr5Sqzzj4JZVHyVdZURmi8W1NRQPs1",
+	"lq0UorW/KZeUeDP2pSTfPzrptZNOYsaY692FrmWP5CiEpLqo4TsXTbeqLpAk55A7dr5QqgAuvyZ2lfy6",
+	"RwaST18w1PRLtcAMQMOyNpAz4VDsHmAtkV2eywO+nBzqtA2DXIewdMzzBqGWfEdm4QL8uevFkFSDDPET",
+	"0NUfIi0qNd1EsDEta/xBoIgzA5mS+Tk7QdZJxagpOTz94Nk3zelu4bq91x7z1iOW/svBSlYsqL5p6msj",
+	"HmBYx81FzowqwWdFCoNf8IIRABzt2aKgXIsJdUTV1hlYLpZLFBt1akhxwBi+QkhG6iMx+Y0i2FzYkVKI",
+	"Wlpw8BdTXArT2ZrL1Vjsb6qud5u6jWDUAyWrr6gL9Y13jBvEhxx4/sCZyhg3VvFGMMqv3/ftBsWoiEYY",
+	"4Au/w+2poIz+gja2Sm36taxBCjv43c1czCwEq1JYG0Ph1AYRhpXCGOrVLhkP9W9fEjBIHiu4XsERe2VZ",
+	"xqWrtS8gijRbEpsBkX0qH54m6c3SCA1Wi5jYn1oLZWUN40tHM7jQGxd4kyccbC33Mu+h/OhRypovpEDv",
+	"RBL0b683G+XQzXFzDAjvVx1bvjdq0jHUqaqkcw9tdTKwvWN4XbNtwXfnQyIA3DmwmGt3HvpFk/jzovh5",
+	"mZz9OhNp7jt2NzZlxgHhaIuxQ9PNK5a/R1EyfNrezkOmfmzY+pavIo2JBsvfCtTv6yHtFZPwu8aoB0Wd",
+	"8X7p4xn90vf7Nbi2+ObQQaQQ1/S5ZIscII4dugMmU4W+25/1hVrnSzXinTu9CcKguXLQE12dRxChY8sM",
+	"6CuRAVvxK2B1dcReUu4Rfg6l4Z2xUNKvQH1uvwyhGUNfFiIAHrcAlvECsxW7FRmcuR0Id9IDjzcQfjrM",
+	"hJ6QS7N1Ays0+OF9MoKrIxZCTkD6e++TJbh5gOQFOs+2Q3IF2jjGfHt0enQSGj28EslZ8vDo5OghOT+7",
+	"Jq0+5nkp5HEHBtDPKxc0HUuFkq/y5Cx5I4zFw940Z3UnOke8UbvkuJ2UQp80Y7EbQZu52I0GzVzcDtLN",
+	"faED52a9EAoLsxb/BLvZnwnXds5aN4A0Y6EbB5qx0A16zljoJ3u/fNwbrzk9ObmziZ6O747MrTx1s8Nq",
+	"GezinPHpkWG2XYuCElTtapeYr6KVdYIlbtCncOCjiBKfmsY/oOHIcZg2ovGZuiypgEJGRqi8rb/aAIV9",
+	"vYncBL0Wsd5jXvvm5qgN0wzN0HojZY9tALdU0qUMTBhP2NgEmB/XuMX4aZQUOvlSLdLWr/eG1YRLEMao",
+	"8jMaXznk/Mezjduglc4M1dcilimTA0lw+E9mcltf1kCVT11Fn9oG613XAA9b3vFnA5++jNrfD2A77L9H",
+	"B9kV8lBaVHzBh0fJ7fn3fq227axbx0An5uR85tv1P5GrCm5SavyqwiCpn7xC8HFEbm1rYdRlPg+19v8i",
+	"nv88xPPv9NUj/amvd9PWV8fx09zFGHMXPuC5qmUft7DFzu3v/Ge/RzftSC/VYtocX+OCmxrjnypGv1aL",
+	"ewnOyNo/WWRGkjsxmBrsQYHSpFLGxitHBgrIqOwoqJ3wT5BnDtGGRhndr3BNIesbeuwVpd1bpTdAtUp3",
+	"bwdCdYCggR+88zm/9nMRSuM+rpu5UmCoSED1Vk6NS64t5vXIWR4aeXiwugJ8kynaNuOSLaAdI+gr/zNY",
+	"Cfm6ucDn7kvc3T2JTrc4dl/iHuFKp/Uf0V/frKVUxID15ZF+L/a8qa30+jtf0uT05PQu6YwR+CyIq2sh",
+	"yp1w71byzlXQOkMtrHs3y1e99prEUm0n/e/x50u1mMSxQQ3vTyPGkOulWtwZbsX/llw3JhkBpgfChbtr",
+	"O4ouW2YeG6uq/YvQ8/dvfV1fFO+tqqIuIc6Tzi0ruhc1EOG9G8srN6VoaEZxjSbtJr/uQqY/8qvgXmmI",
+	"TareOMT5/uRad45u1B4+i3zSEtqiaHLvJS/fBRqxjFCaucOkroPpHFLAWOfdHMW6Barbja1mymSQ38dh",
+	"ZOHG9jJpLC/crnsSuwuzuWtBx0T8ou0k317CP2DM6NzkqisaqFopNW0Jx+ALjLcSy5jusg1AZUjJRJ6y",
+	"DbjJVK9wfpaT8JZVGPtD+8hdeOtUHGicNyf73kBlA46jIg2zmovCveJGF7I1ZBvjJ0y2fk7Ej3U692Do",
+	"5jPH/7Ec4R2XuyFAe5kLO6Vcd6IgdH3ldwZo871P6yUCJ+9CW9/WlnHpMDJJx8uTykmhZ+cI+MZM628Y",
+	"i7pbz+JR2D14ltPfwbP83FwP8FHZzV7yQgO/GwH+iJbbcTcLnm3CUNdgfMjZuVVNXkRI+V8BAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
