@@ -148,7 +148,7 @@ func TestAuditKeepsTheFailure(t *testing.T) {
 		r := kafka.Record{Topic: "t"}
 		var id string
 		fail := func(after time.Duration, why string) {
-			l := deadletter.FromRecord(deadletter.New(r, deadletter.Failure{Group: "g", ErrorType: deadletter.Transient, Err: errors.New(why), At: noon.Add(after)}), "g")
+			l := deadletter.FromRecord(deadletter.New(r, deadletter.Failure{Group: "g", ErrorType: deadletter.Transient, Err: errors.New(why), Retries: int(after / time.Minute), At: noon.Add(after)}), "g")
 			f.record(t, l)
 			id = l.ID
 		}
@@ -173,12 +173,12 @@ func TestAuditKeepsTheFailure(t *testing.T) {
 		require.NoError(t, err)
 		var got []deadletter.Entry
 		for _, e := range trail {
-			got = append(got, deadletter.Entry{Verb: e.Verb, Job: e.Job, FailedAt: e.FailedAt, Error: e.Error})
+			got = append(got, deadletter.Entry{Verb: e.Verb, Job: e.Job, FailedAt: e.FailedAt, Error: e.Error, Retries: e.Retries})
 		}
 		require.Equal(t, []deadletter.Entry{
-			{Verb: "discard", FailedAt: noon.Add(2 * time.Minute), Error: "transient: away for good"},
-			{Verb: "redrive", Job: j.ID, FailedAt: noon.Add(time.Minute), Error: "transient: still away"},
-			{Verb: "edit", FailedAt: noon.Add(time.Minute), Error: "transient: still away"},
+			{Verb: "discard", FailedAt: noon.Add(2 * time.Minute), Error: "transient: away for good", Retries: 2},
+			{Verb: "redrive", Job: j.ID, FailedAt: noon.Add(time.Minute), Error: "transient: still away", Retries: 1},
+			{Verb: "edit", FailedAt: noon.Add(time.Minute), Error: "transient: still away", Retries: 1},
 			{Verb: "redrive", FailedAt: noon, Error: "transient: away"},
 		}, got)
 		begun, err := f.Audit(t.Context(), deadletter.AuditFilter{Job: j.ID, Limit: 10})
