@@ -36,7 +36,7 @@
 //     process dies, and the group's inbox drops the second.
 //   - A job sends the letters of one key in the order of their records in a topic. Between topics it goes by the records' time.
 //   - Who did what, when and why is in the audit trail, written in the transaction that did it, with the bytes that an edit
-//     replaced.
+//     replaced, and the failure that the letter had then: the letter has only its last one.
 //   - A page of letters is a walk along an index, whatever is asked for; no list reads the topic. A search for a text looks at
 //     each letter that the rest of the filter leaves.
 //   - A table that was lost, or restored from a backup, is made up from the topic at the next start (Index), by the table's own

@@ -113,6 +113,7 @@ func entryBody(e Entry) rest.AuditEntry {
 	b := rest.AuditEntry{
 		Seq: e.Seq, At: e.At, Actor: e.Actor, Verb: rest.AuditEntryVerb(e.Verb), Reason: e.Reason,
 		Letter: optional(e.Letter), Job: optional(e.Job), Detail: optional(e.Detail),
+		FailedAt: optional(e.FailedAt), Error: optional(e.Error), Retries: optional(e.Retries),
 	}
 	if e.Before != nil {
 		encoded := base64.StdEncoding.EncodeToString(e.Before)

@@ -217,6 +217,52 @@ func TestStuckLetterIsRedrivenAgain(t *testing.T) {
 	})
 }
 
+// A letter forgets a failure when it fails again; the verb that was pressed upon it does not.
+func TestAuditKeepsTheFailure(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		r := kafka.Record{Topic: "t"}
+		var id string
+		fail := func(after time.Duration, why string) {
+			l := deadletter.FromRecord(deadletter.New(r, deadletter.Failure{Group: "g", ErrorType: deadletter.Transient, Err: errors.New(why), Retries: int(after / time.Minute), At: noon.Add(after)}), "g")
+			f.record(t, l)
+			id = l.ID
+		}
+		fail(0, "away")
+		_, err := f.Redrive(t.Context(), id, by)
+		require.NoError(t, err)
+		fail(time.Minute, "still away")
+		_, err = f.Edit(t.Context(), id, []byte("x"), by)
+		require.NoError(t, err)
+		j, err := f.Begin(t.Context(), redriveAll())
+		require.NoError(t, err)
+		run(t, f.Store)
+		require.Eventually(t, func() bool {
+			l, err := f.Get(t.Context(), id)
+			return err == nil && l.State == deadletter.Redriving
+		}, 30*time.Second, 10*time.Millisecond)
+		fail(2*time.Minute, "away for good")
+		_, err = f.Discard(t.Context(), id, by)
+		require.NoError(t, err)
+
+		trail, err := f.Audit(t.Context(), deadletter.AuditFilter{Letter: id, Limit: 10})
+		require.NoError(t, err)
+		var got []deadletter.Entry
+		for _, e := range trail {
+			got = append(got, deadletter.Entry{Verb: e.Verb, Job: e.Job, FailedAt: e.FailedAt, Error: e.Error, Retries: e.Retries})
+		}
+		require.Equal(t, []deadletter.Entry{
+			{Verb: "discard", FailedAt: noon.Add(2 * time.Minute), Error: "transient: away for good", Retries: 2},
+			{Verb: "redrive", Job: j.ID, FailedAt: noon.Add(time.Minute), Error: "transient: still away", Retries: 1},
+			{Verb: "edit", FailedAt: noon.Add(time.Minute), Error: "transient: still away", Retries: 1},
+			{Verb: "redrive", FailedAt: noon, Error: "transient: away"},
+		}, got)
+		begun, err := f.Audit(t.Context(), deadletter.AuditFilter{Job: j.ID, Limit: 10})
+		require.NoError(t, err)
+		require.True(t, begun[len(begun)-1].FailedAt.IsZero(), "a verb on a job has no failure")
+	})
+}
+
 // What is left of a letter that was too large for its topic says where the record stands, and is not redriven.
 func TestShortened(t *testing.T) {
 	t.Parallel()

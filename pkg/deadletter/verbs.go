@@ -24,7 +24,7 @@ func (s *Store) Redrive(ctx context.Context, id string, by By) (Letter, error) {
 			return fmt.Errorf("%w: %s was too large to be kept whole (omitted: %s)", ErrState, id, l.Omitted)
 		case l.State == Waiting, l.State == FailedAgain, l.State == Redriving && s.now().Sub(l.UpdatedAt) > stuckAfter:
 			send = true
-			return s.redriving(ctx, tx, id, by)
+			return s.redriving(ctx, tx, l, by)
 		default:
 			return nil
 		}
@@ -44,13 +44,13 @@ func (s *Store) Redrive(ctx context.Context, id string, by By) (Letter, error) {
 	return l, nil
 }
 
-func (s *Store) redriving(ctx context.Context, tx *database.Tx, id string, by By) error {
+func (s *Store) redriving(ctx context.Context, tx *database.Tx, l Letter, by By) error {
 	_, err := tx.ExecContext(ctx, `UPDATE dead_letters SET state = 'redriving', updated_at = $1, actor = $2, reason = $3
-		WHERE id = $4`, s.now().UTC(), by.Actor, by.Reason, id)
+		WHERE id = $4`, s.now().UTC(), by.Actor, by.Reason, l.ID)
 	if err != nil {
 		return database.Classify(err)
 	}
-	return s.audit(ctx, tx, Entry{By: by, Verb: "redrive", Letter: id})
+	return s.auditLetter(ctx, tx, l, Entry{By: by, Verb: "redrive"})
 }
 
 // Discard gives the letter up for good. A letter that is discarded already is returned as it is; one that is on its
@@ -66,7 +66,7 @@ func (s *Store) Discard(ctx context.Context, id string, by By) (Letter, error) {
 		if _, err := s.settle(ctx, tx, Discarded, by, "", `id = $6`, id); err != nil {
 			return err
 		}
-		return s.audit(ctx, tx, Entry{By: by, Verb: "discard", Letter: id})
+		return s.auditLetter(ctx, tx, l, Entry{By: by, Verb: "discard"})
 	})
 }
 
@@ -88,7 +88,7 @@ func (s *Store) Edit(ctx context.Context, id string, value []byte, by By) (Lette
 			return database.Classify(err)
 		}
 		detail := fmt.Sprintf("%d bytes in the place of %d", len(value), len(l.Value))
-		return s.audit(ctx, tx, Entry{By: by, Verb: "edit", Letter: id, Detail: detail, Before: l.Value})
+		return s.auditLetter(ctx, tx, l, Entry{By: by, Verb: "edit", Detail: detail, Before: l.Value})
 	})
 }
 

@@ -68,12 +68,12 @@ func TestOperatorsCommands(t *testing.T) {
 
 	// Handed back as it is, it fails again: one letter, one failure more. So does one with another wrong body.
 	orderctl(0, "dlq", "redrive", l.ID, "--actor=e2e", "--reason=try again")
-	shop.Eventually(t, again(l.ID, 2))
+	shop.Eventually(t, again("inventory", l.ID, 2))
 	orderctl(0, "dlq", "edit", l.ID, "--value={}", "--actor=e2e", "--reason=an object at least")
 	selected := []string{"dlq", "redrive", "--service=inventory", "--key=" + *l.Key, "--canary=1", "--actor=e2e", "--reason=all of them"}
 	require.Contains(t, orderctl(0, append(selected, "--dry-run")...), "1 dead letters to redrive, by cause:")
 	require.Contains(t, orderctl(1, selected...), "a letter of the canary of 1 failed again")
-	require.NoError(t, again(l.ID, 3)(shop.Context(t)))
+	require.NoError(t, again("inventory", l.ID, 3)(shop.Context(t)))
 	require.Contains(t, orderctl(0, "dlq", "jobs", "--service=inventory"), "all of them")
 	trail := orderctl(0, "dlq", "audit", "--service=inventory", "--letter="+l.ID)
 	require.Contains(t, trail, "all of them (job ")
@@ -88,10 +88,10 @@ func TestOperatorsCommands(t *testing.T) {
 	require.Equal(t, "it is no message", shown.Reason)
 }
 
-// again waits until a dead letter of inventory has failed so often, and waits for the next verb.
-func again(id string, failures int) func(ctx context.Context) error {
+// again waits until a dead letter of a service has failed so often, and waits for the next verb.
+func again(service, id string, failures int) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		l, err := system.Letter(ctx, "inventory", id)
+		l, err := system.Letter(ctx, service, id)
 		if err == nil && (l.Failures != failures || l.State != letters.StateFailedAgain) {
 			err = fmt.Errorf("dead letter %s is %s after %d failures", id, l.State, l.Failures)
 		}
@@ -110,38 +110,8 @@ func TestOperatorMendsASaga(t *testing.T) {
 	}
 	c := system.Customer(t)
 	id := c.Place(shop.Paying("tok_timeout")).OrderID
-	waitsFor := func(want string) orderapi.Saga {
-		t.Helper()
-		var s orderapi.Saga
-		shop.Eventually(t, func(ctx context.Context) error {
-			d, err := system.Saga(ctx, id)
-			if err != nil {
-				return err
-			}
-			if s = d.Saga; s.WaitsFor == nil || fmt.Sprintf("%s %s", s.WaitsFor.Command, s.WaitsFor.Step) != want {
-				return fmt.Errorf("saga %s is %s and waits for %v, must wait for %s", id, s.State, s.WaitsFor, want)
-			}
-			return nil
-		})
-		return s
-	}
-	waitsFor("do charge_payment")
-	placed, err := system.Topics.Send(message("inventory.reserved", "inventory.reserved", id, `{"order_id":17}`))
-	require.NoError(t, err)
-	letter := system.DeadLetter(t, "order", shop.At(placed.Topic, placed.Partition, placed.Offset)).ID
-	parked := func(topic string) func(ctx context.Context) error {
-		return func(context.Context) error {
-			var all []struct{ Topic, State, Letter string }
-			if err := json.Unmarshal([]byte(orderctl(0, "parked", "list", "--service=order", "--key="+id, "--topic="+topic, "--json")), &all); err != nil {
-				return err
-			}
-			if len(all) != 1 || all[0].State != "blocked" || all[0].Letter != letter {
-				return fmt.Errorf("of %s wait %v, must be one key blocked by %s", topic, all, letter)
-			}
-			return nil
-		}
-	}
-	shop.Eventually(t, parked("inventory.reserved"))
+	waitsFor := func(want string) orderapi.Saga { t.Helper(); return waitsFor(t, id, want) }
+	letter, parked := blocked(t, orderctl, id)
 	require.Contains(t, orderctl(0, "parked", "list", "--state=blocked", "--limit=1000"), id)
 	require.Contains(t, orderctl(0, "parked", "show", id), "orderctl dlq discard "+letter+" --service=order")
 	for _, pointer := range []string{orderctl(0, "saga", "show", id), orderctl(0, "order", "timeline", id)} {
@@ -200,4 +170,49 @@ func TestOperatorMendsASaga(t *testing.T) {
 	})
 	require.Contains(t, orderctl(1, "parked", "show", id), "nothing of key "+id+" waits at order, inventory")
 	system.Discarded(t, "payment", system.DeadLetter(t, "payment", shop.About(id)).ID)
+	shop.Eventually(t, func(context.Context) error {
+		return inOrder(orderctl(0, "order", "timeline", id),
+			"order placed", "command sent do charge_payment", "inventory.reserved given up", "operator compensate", "command sent undo charge_payment",
+			"operator retry", "operator skip", "discard of dead letter "+letter, "operator e2e: it is no message", "finished: compensated", "customer told: ")
+	})
+}
+
+// waitsFor waits until an order's saga waits for the answer to a command.
+func waitsFor(t *testing.T, id, want string) (s orderapi.Saga) {
+	t.Helper()
+	shop.Eventually(t, func(ctx context.Context) error {
+		d, err := system.Saga(ctx, id)
+		if err != nil {
+			return err
+		}
+		if s = d.Saga; s.WaitsFor == nil || fmt.Sprintf("%s %s", s.WaitsFor.Command, s.WaitsFor.Step) != want {
+			return fmt.Errorf("saga %s is %s and waits for %v, must wait for %s", id, s.State, s.WaitsFor, want)
+		}
+		return nil
+	})
+	return s
+}
+
+// blocked puts a broken answer to an order's saga, whose answers wait behind it then, and returns its dead letter, and what
+// waits until one from a topic does. No deadline of the saga passes meanwhile.
+func blocked(t *testing.T, orderctl func(code int, args ...string) string, id string) (letter string, parked func(topic string) func(ctx context.Context) error) {
+	t.Helper()
+	waitsFor(t, id, "do charge_payment")
+	placed, err := system.Topics.Send(message("inventory.reserved", "inventory.reserved", id, `{"order_id":17}`))
+	require.NoError(t, err)
+	letter = system.DeadLetter(t, "order", shop.At(placed.Topic, placed.Partition, placed.Offset)).ID
+	parked = func(topic string) func(ctx context.Context) error {
+		return func(context.Context) error {
+			var all []struct{ Topic, State, Letter string }
+			if err := json.Unmarshal([]byte(orderctl(0, "parked", "list", "--service=order", "--key="+id, "--topic="+topic, "--json")), &all); err != nil {
+				return err
+			}
+			if len(all) != 1 || all[0].State != "blocked" || all[0].Letter != letter {
+				return fmt.Errorf("of %s wait %v, must be one key blocked by %s", topic, all, letter)
+			}
+			return nil
+		}
+	}
+	shop.Eventually(t, parked("inventory.reserved"))
+	return letter, parked
 }

@@ -119,11 +119,12 @@ func (s *System) Edit(ctx context.Context, service, id string, value []byte, by 
 	return answered("edit dead letter "+id+" of "+service, a.JSON200, a.HTTPResponse, a.Body)
 }
 
-// Audit lists who did what at a service, the last first; letter and job are empty or the only ones.
-func (s *System) Audit(ctx context.Context, service, letter, job string, limit int) ([]letters.AuditEntry, error) {
+// Audit lists who did what at a service, the last first, but no more than limit, which is 1 to 500; letter and job are empty
+// or the only ones. It tells whether there are more.
+func (s *System) Audit(ctx context.Context, service, letter, job string, limit int) (all []letters.AuditEntry, more bool, err error) {
 	c, err := s.lettersOf(service)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	f := letters.ListAuditParams{Limit: &limit}
 	if letter != "" {
@@ -132,12 +133,20 @@ func (s *System) Audit(ctx context.Context, service, letter, job string, limit i
 	if job != "" {
 		f.Job = &job
 	}
+	what := "read the audit trail of " + service
 	a, err := c.ListAuditWithResponse(ctx, &f)
 	if err != nil {
-		return nil, fmt.Errorf("read the audit trail of %s: %w", service, err)
+		return nil, false, fmt.Errorf("%s: %w", what, err)
 	}
-	found, err := answered("read the audit trail of "+service, a.JSON200, a.HTTPResponse, a.Body)
-	return found.Items, err
+	found, err := answered(what, a.JSON200, a.HTTPResponse, a.Body)
+	if err != nil {
+		return nil, false, err
+	}
+	next, err := nextCursor(a.HTTPResponse)
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", what, err)
+	}
+	return found.Items, next != nil, nil
 }
 
 // AuditEntry reads one entry with the bytes that it replaced.

@@ -3,10 +3,8 @@ package client
 import (
 	"context"
 	"fmt"
-	"math"
 
 	orderapi "github.com/orderflow/orderflow/api/rest/order"
-	letters "github.com/orderflow/orderflow/pkg/deadletter/rest"
 )
 
 // Sagas lists the sagas that a filter selects, the oldest first, but no more than most. It tells whether there are more.
@@ -62,10 +60,4 @@ func (s *System) CompensateSaga(ctx context.Context, id string, version int64, b
 func etag(version int64) *string {
 	tag := fmt.Sprintf(`"%d"`, version)
 	return &tag
-}
-
-// LettersOf lists a service's dead letters with a key, in any state.
-func (s *System) LettersOf(ctx context.Context, service, key string) ([]letters.Letter, error) {
-	all, _, err := s.ListLetters(ctx, service, letters.ListDeadLettersParams{Key: &key}, math.MaxInt)
-	return all, err
 }

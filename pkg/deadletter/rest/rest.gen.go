@@ -206,13 +206,22 @@ type AuditEntry struct {
 	At    time.Time `json:"at"`
 
 	// BeforeBase64 The bytes that an edit replaced; only where one entry is shown.
-	BeforeBase64 *string        `json:"before_base64,omitempty"`
-	Detail       *string        `json:"detail,omitempty"`
-	Job          *string        `json:"job,omitempty"`
-	Letter       *string        `json:"letter,omitempty"`
-	Reason       string         `json:"reason"`
-	Seq          int64          `json:"seq"`
-	Verb         AuditEntryVerb `json:"verb"`
+	BeforeBase64 *string `json:"before_base64,omitempty"`
+	Detail       *string `json:"detail,omitempty"`
+
+	// Error That failure, as error_type: error. The letter itself has only its last one.
+	Error *string `json:"error,omitempty"`
+
+	// FailedAt When the letter had failed last before this verb.
+	FailedAt *time.Time `json:"failed_at,omitempty"`
+	Job      *string    `json:"job,omitempty"`
+	Letter   *string    `json:"letter,omitempty"`
+	Reason   string     `json:"reason"`
+
+	// Retries After how many retries that was; absent is 0.
+	Retries *int           `json:"retries,omitempty"`
+	Seq     int64          `json:"seq"`
+	Verb    AuditEntryVerb `json:"verb"`
 }
 
 // AuditEntryVerb defines model for AuditEntry.Verb.
@@ -5393,67 +5402,69 @@ func (sh *strictHandler) RedriveDeadLetter(w http.ResponseWriter, r *http.Reques
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7Ftbk9u4cv4rKCZVfgitmfUt2ZnKg29n1z6urMt2Th72uFwQ2ZIwIgEaAEejuPzfU90AeBFBivLMbM5W",
-	"8rC1HhEEGn39+sJvSabKSkmQ1iQX35KKa16CBU1/vay1URr/lYPJtKisUDK5SP5rAxqY3QCr+BrYElZK",
-	"AwOZQ37JVlqV9OydkFu2AZ6DZjthN0xD8e9/TyTc2L8niyRNBO71tQa9T9JE8hKSiyRzR6aJyTZQcjy7",
-	"5DfvQK7tJrn46fzRkzSx+wqXGquFXCffv6fJm1dTRGrIlM7Zjhu2EtpYpoHnKeOGWVWJ7GHFtRX41kO1",
-	"WhmwDW0Vt5uWNJEnaaLhay005MmF1TWMkPn4/DxNSiEbsmM0v1VLR3bkqCu1nHvWsyfHj3onSmGbow44",
-	"XtDD7u45rHhd2OTiKV6D34iyLvEPdyn3V3uOkBbWoOmg32Sxf8lrA0Nx4CNWgEXdcuoANzyzxZ7ZjTAs",
-	"w7dGlYK2HGHAv81hNp7+WmulP9GjOCcAF3yhl7tn/bOGVXKR/NNZaypn7qk5a/dsTrkGaSdPwQXDU05V",
-	"HzzrF63q6gir1cozWElTl6DZGl8a4zQ9HKPr0dOn8+j6K+xPVoAt7MeI2sJ+jKQn5z8/m0fTR8vtMbUU",
-	"0tFicO0lUxVIJgzbcWGFXDOl2YqLAvIvfM2FHCOX3p6tQUTXX0RhOyb0CW7sMQZulAFGGvvAsBKMQU+8",
-	"QZ+GN7BwY/E6wqb4P1PyomhVQrOMV8LywizYC5ULMIxrYFJZZoDrbAP52OVw41H9mKu3n9Dtzrpg1HWH",
-	"ECO8Ax+llY4ZI/bJz8eJ/Shkdkxp7IZbrxes4MYybj1togTkdcEt6FFloRO6NK6ULrlNLpKcW3iImyQx",
-	"0v5TWlGcSpqP1A15Y1TVtPnJVH13MQuMdVqFL74gV5ApaUGSUvOqKkTGkd6zK4NEf5tpKi/27RltXHS/",
-	"mEpJ4058r9WygHLi2Mqt+Jfh8ZVWFWjrac/Bcsfkg5si14zlXjkGD9ED1KbzqImRaWKFLeJvWR80hrJu",
-	"L/y7f78543MjBbW8gsw6Dh0iIW7ZDqRlO63kmpDPh7+8ZD8/efqvzPC9YcIu6CDPaaTieWbj0E8xbrbm",
-	"krzFsuByi0rUw2jHvECaPK9zYV9Lq/dDpvNw8OAtbudqYpo4Tf+y5AaePRle49MG2HJvwdsIlwxygd6l",
-	"KniGKFahHe0IQiqJ2NbqPcYCs1E78vyDEyeUBeFc7Hdnp9FHGrhXzqF2wdceH4S0z54kaUTXrkHTwSAR",
-	"sv2eaMi1uEZ+5cJkXCOgxXsT1qRHXxzy9I/9X8aqiv75OT2inEgaySn1YvQ0NPcZqmvqPQTPc8LgvHjf",
-	"UYcVLwykYxoy5Syc/vY4ObX8g1t1eKFwiwnyG7zbJzILPw/k14GZ89Fl2sWN0V1veFkVEFd1kSMOREUm",
-	"OAhlVIMpwn4JEOcEY1sHHDrUcP5jO/oINrzNr2rHSi73bMOvgfxWTPERuU2865lAwI6tlEb7R9lxq3R8",
-	"QxsQy7T+B/gckEcP6/fSi5DShIt6modCGPCwFXVMG1/nLtP7BzGnNLnmRT2ilUuV71PvZIVlHrYu2Gth",
-	"N6AdSlGa0Q7ek0f1trtg/KQHxnn8RXLMi80w+l4uGdxrBbrkyAc8QXNphPt3LXPIVM6XPZm19Hv0f0xq",
-	"/Ws9N1TbKISxDwxr6zZeuZnhJTCEc2bBnksGZWX3bEUnsZLbbAOGwTXovd1gbkNhEO2B+DPiyg6z7vtx",
-	"bYeZ8Li7OcxNByu3LhEdJIzDmBqA/jz3ZEIyGUTvjddnimjGnUQxKnTrc7zD/Gm4MLiew+RlsLIOKcHM",
-	"FGKg1W8dTpmLxzIuuUNwQ4eZaeD2RKffIqhDzLlH/4AwpII8RZ+wQ3VFBJ4bl+Zilr6PegcqS55Eh5Nd",
-	"JLdCy8Ks1PItiXvTC0Y+0fK1gQtZF0UslKwaa5+yj1ARSBORxyOrUtvmXkfinLBUGchUCcyqeIQr+Q0F",
-	"mVrDSOaivc5HnkyBVWtPZCbXwDZc5shMpZnHopBP8NTEizsvSUEZlznTtZTk5/gWQn6cOpXCn8nzERRw",
-	"RKHL1qhSl0HtaJccIRTSp65dSh/s35tCmvhzPGquOv8ERNu4QdwdEBeOidIAM1YUBdGLpoBE7TB+evwu",
-	"DzgWxzKWR6zsXbdo4CJEjsEZrYsKMEtY1zK+ZV3lJ1t7SE6mrOCtWv4Nlx1GaCrF+8wilNu8XaWH4Tvt",
-	"CMet7Kl64EfXooI4WvVtnELjpXourseBz3HP+l7DtYDdSKZg4sClVMayFRVVpEUAT+FZWCjNMd65vKR1",
-	"81xrvp/E1p+cPR4UjVKHMzgSgth0NgFOoWIUNBoYaSH0ah1eMp5DLekjLP7gik/3in/boNe0Sc4PsdlH",
-	"5Yw21OHWyrHO2SuhLkrGyppqco23a8pzaM/GsrVC9PYfyiUp3qx9ucW3Yc57XZnzmHHmev9F17JHchRS",
-	"Uu3Q8L2LrjtVF0iSc9AL9kmhBxCSXSHVqCWp86boOUlSjBtW8ht3S24Y4RHGWSkyrQxkCn9eIQAlZ0v1",
-	"XMeiB6aprNuLfvmSgpaQbAl2ByDJ+xawskzVlqAAxV5k2ZVaMg2r2vQc31KpArj8kchb8pse05DZxO+h",
-	"neLZwoTjmXAY/ABul0o3sWcgxfNj7bVhiO4Qlo7FjcDLku+JxQ6eXLoGDOlg0Di8AgaqY6RFdUw38XfM",
-	"JhpvFijizKnEJTtH1knFqBM5PP3o2admpLcIPD7mjMWaEb/0t6N1uBgkeNdUB0f81bAym4ucGVWCz+kU",
-	"hm703FFgnMUbtSgoyuNIR1RtnTvIxWqFYqPeCymO7zlZReojMXWP4u9c2JFCjlpZcOAdE3QCGdmGy/UY",
-	"ciGy7r6mNoKwjxTcfqCq1TfeMW4QH3Lg+UNnKmPcWMe7vyi/frO3G9KjIhphgC9bD7cnMID+gja2Sm37",
-	"lbhBAj743Q1azCxjq1JYG8shqLEhDCuFMdSgXTHu/UsoaGBoUqzgeg0L9sayjEtX219CFCe3JDZTIYdU",
-	"Pn6UpKclQRqsFjGxP7cWysoaHxZdzNBmpKrZZDlH+8m9usFQfvQoZc0NKWA7kQT9O+i2Rjl0OuqPwfjD",
-	"mmnL90ZNOoY6VVN17qGtrQa2dwyva7Zt6tC5SCR9cA4s5tqdh37VlC14Ufy2Si5+n4mLDx27m5Uy4/B1",
-	"tGnYoen0eusfUVINVzvYecjUzw1b3/N1pK3SZB63SkEO9ZD2ikn4Q2PUg5LUeAf06YwO6MfDCmJbOnTo",
-	"IFJGbLp0skUOEMcO3amSqTLl7c/6Ts3wlRrxzp3OCmHQXDnoia7OI4jQg2UG9LXIgK0R0dfVgr2mTCn8",
-	"HArbe2OhpF+BOtd+GUIzhr4sRAA8bgks4wXmVnYnMrhwO7hUBB94vIHw02EmSl2k2bkRFBrl8D4ZwdWC",
-	"hZATkP7B+2QJrsOfvELn2fZ3rkEbx5ifFj8tzkObilciuUgeL84Xj8n52Q1p9RnPSyHPOjCAfl67oOlY",
-	"KpR8kycXyTthLB72rjmrO8Y54o3aJWfteBT6pBmL3dzZzMVu2Gfm4nZ6bu4LHTg364VQFpm1+K+wn31N",
-	"uLFz1rqRohkL3YDPjIVuunPGQj/O+/3zwcDMo/PzO5vR6fjuyCTKczcwrFbBLi4Zn54TZruNKChB1a7y",
-	"ivkqWlknWOIGfQoHPooo8alp/AINR87C/BANxNRlSeUeMjJC5W31uK2LuWoZuQl6LWK9Z7z2rdlRG6ap",
-	"mKH1Roo0uwBuqSBNGZgwnrCxmS4/bHKLmdMoKXTylVqmrV/v1W+ESxDGqPITJj842fyPZxu3QSudqagf",
-	"RSxTJgeS4PCfzOR2vqyxo4Ij9SOo6bHZHxampy3v7JuBr99H7e8XsB3236OD7Ap5KC0qvuDDRXJ7/n3c",
-	"qF07vdYx0InJN5/5dv1P5PsEN+c1/n3CIKmf/G7g84jc2sbIqMt8GToD/494/u8hnv9NXz3SXftxN219",
-	"dRyv5r6GMXfhA16qWvZxC1vu3f7Of/Y7jNOO9Eotp83xLS441Rj/VDH6rVreS3BG1v7JIjOS3InBNB4Q",
-	"FChNKmVsvHJkoICMyo6C2gn/DfLCIdrQKKMvJlxTyIb24xtKu3dKb4Fqle5jHQjVAYIGfmzQ5/zaT3Uo",
-	"jfu4ruRagaEiAdVbObVZubaY1yNneWjk4cHqGvBNpmjbjEu2hHYIoq/8L2At5Nvmqz33BcTdffnQ6W3H",
-	"voC4R7jSGVyI6K9vLVMqYsD68ki/c3zZ1FZ6/Z3vafLo/NFd0hkj8EUQV9dClDvh3q3kg6ugdUZyWPcz",
-	"LF/1OmgSS7Wb9L9n367UchLHBjW8P40YQ65XanlnuBX/W3HdmGQEmB4JF+4D21F02TLzzFhVHX79PH//",
-	"1tf1RfHRqirqEuI86Xw3RV86DUR478byxs1YGj9WYcLo213I9Fd+HdwrDY1I1RuHuDycu+tOAY7awzeR",
-	"T1pCWxRN7r3k5btAI5YRSjN3mNR1MJ1DChjrvJujWLdEdTvZaqZMBvl9FkYWTraXSWN55XY9kNhdmM1d",
-	"Czom4ldtJ/n2Ev5F+IEmL9y6ovGvtVLTlnAGvsB4K7GM6S7bAlSGlEzkKduCm6v1CucnUbmbBcPYH9pH",
-	"C3bwrR0NI+dk31uobMBxVKRhVnNRuFfc6EK2gWxr/ITJzs+J+KFU5x4MfeTM8X8sR3jH5X4I0F7nwk4p",
-	"150oCH188wcDtPnep/USgZN3oa3va8u4dBiZpOPlSeWk0LMLU37T+hvGou7Ws3gUdg+e5dEf4Fl+az5u",
-	"8FHZTYryQgO/GwH+ipbbcTdLnm3DUNdgfMjZuVVNXkRI+X8CAAD//w==",
+	"7Ftbc9y2kv4rKO5W+WHpkSJfdjOqffAtiR3XxmV7cx4SlwpD9sxAQwI0AGo0x+X/fqobAC9DcIaypJyk",
+	"znlIRR6SQLPR/fXXF35JMlVWSoK0Jpl/SSqueQkWNP3rRa2N0vhXDibTorJCyWSe/G0NGphdA6v4CtgC",
+	"lkoDA5lDfs6WWpV07a2QG7YGnoNmW2HXTEPxv78nEq7t78ksSROBa32uQe+SNJG8hGSeZG7LNDHZGkqO",
+	"e5f8+i3IlV0n8+9Ozx6nid1VeKuxWshV8vVrmrx+eUhIDZnSOdtyw5ZCG8s08Dxl3DCrKpE9rLi2Ap96",
+	"qJZLA7aRreJ23Yom8iRNNHyuhYY8mVtdw4iYj05P06QUshE7JvMbtXBiR7a6VIupez19fHyrt6IUttlq",
+	"T+MFXeyunsOS14VN5k/wNfi1KOsS/+Feyv2r3UdICyvQtNEvsti94LWB4XHgJVaARdty5gDXPLPFjtm1",
+	"MCzDp0aNgpYcUcD/TFE27v5Ka6U/0qW4JgBvuKCHu3v9p4ZlMk/+46R1lRN31Zy0aza7XIG0B3fBG4a7",
+	"3NR8cK8ftaqrI6pWS69gJU1dgmYrfGhM03RxTK6zJ0+myfUz7G5sABvYjQm1gd2YSI9Pv386TaYPlttj",
+	"Zimkk8XgvedMVSCZMGzLhRVyxZRmSy4KyC/4igs5Ji49PdmCSK4fRGE7LvQRru0xBa6VAUYW+8CwEoxB",
+	"JF4jpuEbWLi2+DrCpvg/U/KiaE1Cs4xXwvLCzNhzlQswjGtgUllmgOtsDfnYy+HCo/Yx1W4/IuxOesEo",
+	"dIcQIzyAj8pK24wJ+/j748J+EDI7ZjR2za23C1ZwYxm3XjZRAuq64Bb0qLHQDl0Zl0qX3CbzJOcWHuIi",
+	"SUy0/5dWFDcVzUfqRrwxqWpa/MZSfXUxC4x1VoUPPicoyJS0IMmoeVUVIuMo78mlQaG/THSV57t2jzYu",
+	"ul9MpaRxO77TalFAeWDbyt3xX8PtK60q0NbLnoPlTsl7b4paM5Z74xhcRASoTedSEyPTxApbxJ+yPmgM",
+	"z7p94d/8880en5pTUItLyKzT0D4T4pZtQVq21UquiPm8/+EF+/7xk/9mhu8ME3ZGG3lNoxTPMhunfopx",
+	"szHnhBaLgssNGlGPox1DgTR5VufCvpJW74ZK52HjwVPcTrXENHGWfrHgBp4+Hr7GxzWwxc6C9xEuGeQC",
+	"0aUqeIYsVqEfbYlCKonc1uodxgKzVltC/sGOB4yFYDomhHfPWgMdSktA5u7vGUNBnTszYQ0US8J4kk5Y",
+	"47xaSYhKFIKVjZJjSdzYr71GVB0BiivQC1x/muKRusZ04DaKXtLAvSNGLlndOGP3BZ4tSWy1ZSWXO+bv",
+	"c6e55eac8YVBixeGnXaU03FEA5975iSkffo4eicqAG8Ficz3t0RDrsUVvn0uTMY15gVoPkTZ6dKFI/D+",
+	"sv+XsaqiPz+lR3wcRSNzT703eBkaVQ29PvVAy/OcUhlevOt41ZIXBtIxRzuEuQ4Geod06Pb37q79Fwpv",
+	"cUD8Jm3oC5mFn+NOdRFAcyJJT7v0O7rqNS+rAuKIIXKk04gHxKqhjLsdEpWLnvNNc51VoPND5+HftqIn",
+	"AsO3+Sk4zppfAcF/zPCRAB941iuB+DFbKo0wimfHrdLxBW0gfoftP2QhgcD1UqZelhYyw/CiXubhIQx0",
+	"2B51zBpf5S5h/pO4U5pc8aIescqFynepj1WCEA9J+oy9EnYN2mG40oxW8AExarfdG8Z3emBc4Jwlx1Bs",
+	"gtP3UvIArxXokqMecAfNpRHu71rmkKmcL3pn1srvk6hjp7YXR4wLg8LYB4a15S9v3MzwEhiyYjNjzySD",
+	"srI7tqSdWMlttgbD4Ar0zq4xRfTxR1jSzwiU7Rcv7gfa9gsK43Czn+IP7ty4fH6Qdw+Jb8iXpsGTCTl5",
+	"OHrvvD7hTloKg/l29NCtT5X309DhjQF69nPAwZ11yKwmZmIDq37jKNBUWptxyR0RHgJmpoHbG4J+S0T3",
+	"OR9yRoY0pII8RUzYorliIpMbVy0wbMt3UXSg6u6N5HBnF0lR0bMwubd8Q8e97gUjT0N9iWUu66KIhZJl",
+	"4+2H/CMUVtJE5PHIqtRmhCMP4pywRL4zVQKzKh7hSn594Sn9SAKovc1HrozzYAPW3lCZXANbc5mjMpVm",
+	"notCfkCnJl4je0EGyrjMma6lJJzjm5A7mNSZFP5MyEdUwAmFkK3RpM6D2dEqOVIolE9ducpI8H/vCmni",
+	"9/Gsuer8Cci2cYE4HJAWjh2lAWasKAqSF10Bhdpi/PT8Xe5pLM5lLI942dtu7cVFiByDM3oX1bEWsKpl",
+	"fMm6ym/s7SE5OeQFb9TiV7xtP0JTR8NnFqFq6f0q3Q/faedw3J09Uw/66HpUOI7WfBtQaFCqB3E9DXyK",
+	"I+s7DVcCtiOZgokTl1IZy5ZUm5KUL1N4FhZKc0x3Li9pYZ5rzXcHufVH5497tbfU8QxMrombThbAGVRM",
+	"gsYCI52YXsnIn4zXUCv6iIrfuxrevfLfNug13abTfW72QTmnDeXMlXKqc/5KrIuSsbKmikWDdk3xAv3Z",
+	"WLZSyN7+T7kkxbu1r1r5btZpr7l1GnPOXO8udC17IkcpJZVgDd+56LpVdYEiOYCesY8KEUBIdolSo5Wk",
+	"Dk0ROemkGDes5NfuLblhxEcYZ6XItDKQKfx56StCvizuVPTANA0KO+9XgSloCckWYLcAktC3gKVlqrZE",
+	"BSj2osou1YJpWNamB3wLpQrg8lsib8mve0pDZZO+h36KewsTtmfCcfA9ul0q3cSewSmeHutSDkN0R7B0",
+	"LG4EXZZ8Ryp29OTc9bHIBoPF4StgoDomWtTGdBN/x3yiQbMgEWfOJM7ZKapOKkYN3eHuR/e+aUZ6i8Dj",
+	"Y85YrBnBpV+P1uFilOBtU3gcwathgTsXOTOqBJ/TKQzdiNxRYpzF+914UJTHkY2o2jo4yMVyicdGLSwy",
+	"HN+6s4rMR2LqHuXfubAjhRy1tODIOyboRDKyNZerMebSlKPvNvEcYdhHCm7fUNXqO++YNkgPOfD8oXOV",
+	"MW2s4k10PL9+z7wb0qNHNKIAXxEfLk9kAPGCFrZKbfqVuEECPvjdzatMLGOrUlgbyyGoPyQMK4Ux1Ode",
+	"Mh4aA6GgjuKxgusVzNhryzIuXRNiAVGe3IrYDNfsS/noLElvlgSNNwOshbKyxodFFzO0GalqNlnO0bZ8",
+	"r24wPD+6lLLmDSlguyMJ9rfXtI5q6OasP0bj92umrd4bM+k46qGaqoOHtrYa1N5xvK7btqlD50Ui6YMD",
+	"sBi0O4R+2ZQteFH8skzmv03kxfvA7kbOzDh9He29dmS6eb31jyiphlfbW3mo1E+NWt/xVaSt0mQet0pB",
+	"9u2Q1oqd8PvGqQclqfFG8pMJjeQP+xXEtnTo2EGkjNh06WTLHCDOHbrDOYfKlLff6yvNFCzVCDp3OivE",
+	"QXPlqCdCnWcQoZXNDOgrkQFbIaOvqxl7RZlS+DkUtnfGQkm/Ag0A+NuQmjHEshABcLsFsIwXmFvZrchg",
+	"7lZwqQhe8HwD6afjTJS6SLN1kzw0EeMxGcnVjIWQE5j+3vPkCW5QInmJ4Nn2d65AG6eY72Zns9PQpuKV",
+	"SObJo9np7BGBn12TVZ/wvBTypEMD6OeVC5pOpULJ13kyT94KY3Gzt81e3WnYETRqbzlpp8wQkybc7Mb3",
+	"Jt7sZqYm3twOIU59oEPnJj0QyiKTbv4ZdpNfE67tlHvdZNaEG92c1IQb3ZDshBv9VPTXT3tzR2enp3c2",
+	"6tTB7shAzzM3d62WwS/OGT88bs22a1FQgqpd5RXzVfSyTrDEBfoSDjCKJPGpafwFGo2chDEsmiuqy5LK",
+	"PeRkxMrb6nFbF3PVMoIJeizivSe89q3ZUR+m4aKh90aKNNtAbqkgTRmYMF6wsdE4P8dyi9HdqCi086Va",
+	"pC2u9+o3wiUIY1L5CZNvHBD/8/nGbdhKZ7jsWxnLIZcDSXT4L+ZyW1/W2FLBkfoR1PRY7/YL04c97+SL",
+	"gc9fR/3vR7Ad9d8jQHYPeXhaVHzBi7Pk9vr7sFbbdgiw46AHBgh95tvFn8hnHm7Oa/wzj0FSf/Dzi08j",
+	"59Y2RkYh80XoDPyb8fzrMZ5/JlaPdNe+Haatr47jq7mPisxdYMALVcs+b2GLnVvf4We/w3gYSC/V4rA7",
+	"vsEbbuqMf6kY/UYt7iU4o2r/YpEZRe7EYBoPCAaUJpUyNl45MlBARmVHQe2Ev4OcO0YbGmX04YlrCtnQ",
+	"fnxNafdW6Q1QrdJ98wShOkDUwI8N+pxf+6kOpXEd15VcKTBUJKB6K6c2K9cW83rULA+NPNxYXQE+yRQt",
+	"m3HJFtAOQfSN/zmshHzTfPzoPiS5uw9IOr3t2Ick90hXOoMLEfv1rWVKRQxYXx7pd47Pm9pKr7/zNU3O",
+	"Ts/uUs6YgM/DcXU9RLkd7t1L3rsKWmckh3W/ZvNVr70msVTbg/h78uVSLQ7y2GCG92cRY8z1Ui3ujLfi",
+	"f0uuG5eMENMj4cJ9pzzKLltlnhirqv2PyKev32Jd/yg+WFVFISGuk87nZ/TB2OAI791ZXrsZS+PHKkwY",
+	"fbuLM/2JXwV4paERqXrjEOf7c3fdKcBRf/gi8oOe0BZFk3svefku0IhnhNLMHSZ1HU7nmALGOg9zFOsW",
+	"aG439ppDLoP6PgkjCzf2l4PO8tKtundid+E2d33QsSN+2XaSb3/CPwo/0OQPt65o/Gul1GFPOAFfYLzV",
+	"sYzZLtsAVIaMTOQp24Cbq/UG5ydRuZsFw9gf2kfuS8BOxYGGkXPy7w1UNvA4KtIwq7ko3CNudCFbQ7Yx",
+	"fsJk6+dE/FCqgwdD34pz/B/Lkd5xuRsStFe5sIeM604MhD6++YMJ2nT0aVEiaPIurPVdbRmXjiPT6fjz",
+	"pHJS6NmFKb/D9hvGou4WWTwLuwdkOfsDkOWX5uMGH5XdpCgvNPC7OcCf0HM7cLPg2SYMdQ3Gh5yfW9Xk",
+	"RcSU/xEAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -254,7 +254,7 @@ func (d dlqShowCmd) Run(ctx context.Context, c console) error {
 	if err != nil {
 		return err
 	}
-	trail, err := system.Audit(ctx, service, l.ID, "", auditShown)
+	trail, _, err := system.Audit(ctx, service, l.ID, "", auditShown)
 	if err != nil {
 		return err
 	}

@@ -321,7 +321,7 @@ func (d dlqAuditCmd) Run(ctx context.Context, c console) error {
 	}
 	all := []entry{}
 	for _, service := range d.names() {
-		some, err := system.Audit(ctx, service, d.Letter, d.Job, d.Limit)
+		some, _, err := system.Audit(ctx, service, d.Letter, d.Job, d.Limit)
 		if err != nil {
 			return err
 		}
@@ -387,11 +387,12 @@ func about(e letters.AuditEntry) string {
 	return " (" + strings.Join(more, ", ") + ")"
 }
 
-func value(s *string) string {
-	if s == nil {
-		return ""
+// value is what an optional field has, or its zero value.
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
 	}
-	return *s
+	return v
 }
 
 // maxInput bounds what is read from standard input, in bytes.

@@ -47,10 +47,21 @@ func fakeOrders(t *testing.T) (url string, asked func() []string) {
 	answer("GET /v1/orders/o-1/timeline", `{"order_id":"o-1","state":"cancelling","status":"compensation_failed","started_at":"2026-11-21T12:00:00Z",
 		"steps":[{"name":"reserve_stock","status":"skipped","undo_skipped":true,"attempts":1,"undo_attempts":10}],"entries":`+entries+`}`)
 	letters := map[string]string{"o-1": `{"id":"inventory.commands-0-1","key":"o-1","state":"redriven","event_type":"inventory.release","error_type":"transient","error":"no answer",
-		"retries":2,"failures":3,"failed_at":"2026-11-21T12:00:03Z","updated_at":"2026-11-21T12:00:04Z","actor":"ada","reason":"mended"}`}
+		"retries":2,"failures":4,"failed_at":"2026-11-21T12:00:03.5Z","updated_at":"2026-11-21T12:00:04Z","actor":"ada","reason":"mended"}`}
 	mux.HandleFunc("GET /admin/dead-letters", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprintf(w, `{"items":[%s]}`, letters[r.URL.Query().Get("key")])
+	})
+	// The last verb first; one of an earlier version, which did not keep the failure, and there were others before.
+	trails := map[string]string{"inventory.commands-0-1": `
+		{"seq":6,"letter":"inventory.commands-0-1","at":"2026-11-21T12:00:03.6Z","actor":"ada","verb":"redrive","reason":"mended","job":"j-1","failed_at":"2026-11-21T12:00:03.5Z","error":"transient: no answer"},
+		{"seq":5,"letter":"inventory.commands-0-1","at":"2026-11-21T12:00:03.2Z","actor":"bob","verb":"redrive","reason":"again","failed_at":"2026-11-21T12:00:03Z","error":"undecodable: no JSON","retries":5},
+		{"seq":4,"letter":"inventory.commands-0-1","at":"2026-11-21T12:00:03.1Z","actor":"bob","verb":"edit","reason":"typo","detail":"7 bytes in the place of 2","failed_at":"2026-11-21T12:00:03Z","error":"undecodable: no JSON","retries":5},
+		{"seq":3,"letter":"inventory.commands-0-1","at":"2026-11-21T12:00:02.8Z","actor":"bob","verb":"redrive","reason":"try it"}`}
+	mux.HandleFunc("GET /admin/dead-letters/audit", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Link", `</admin/dead-letters/audit?cursor=more>; rel="next"`)
+		_, _ = fmt.Fprintf(w, `{"items":[%s]}`, trails[r.URL.Query().Get("letter")])
 	})
 	parked := map[string]string{"o-1": parkedJSON}
 	mux.HandleFunc("GET /admin/parked", func(w http.ResponseWriter, r *http.Request) {
@@ -139,9 +150,16 @@ func TestTimelineIsJoined(t *testing.T) {
 	require.Contains(t, text, "reserve_stock  undo skipped  1")
 	for _, line := range []string{
 		"+0.000 s  order         order placed ", "+1.000 s  notification  customer told: We have your order", "+2.000 s  order         reply reserve_stock: done",
-		"+3.000 s  order         inventory.release given up after 2 retries, the 3. time: dead letter inventory.commands-0-1", "+4.000 s  order         dead letter inventory.commands-0-1 is redriven",
-		"Parked: at order 2 messages of t-0 wait for dead letter t-0-1", "Missing: dead letters of payment: list the dead letters of payment:",
-		"Missing: list the parked keys of payment:",
+		"+2.800 s  order         redrive of dead letter inventory.commands-0-1 ", "operator bob: try it\n",
+		"+3.000 s  order         inventory.release given up after 5 retries: dead letter inventory.commands-0-1 ", "undecodable: no JSON\n",
+		"+3.100 s  order         edit of dead letter inventory.commands-0-1 ", "operator bob: typo (7 bytes in the place of 2)\n",
+		"+3.200 s  order         redrive of dead letter inventory.commands-0-1 ", "operator bob: again\n",
+		"+3.500 s  order         inventory.release given up after 2 retries, the 4. time (2 of them not in this list): dead letter inventory.commands-0-1  ", "transient: no answer\n",
+		"+3.600 s  order         redrive of dead letter inventory.commands-0-1 ", "operator ada: mended (job j-1)\n",
+		"+4.000 s  order         dead letter inventory.commands-0-1 is redriven ", "operator ada: mended\n",
+		"Parked: at order 2 messages of t-0 wait for dead letter t-0-1",
+		"Missing: verbs on dead letter inventory.commands-0-1 but for the last 4: 'orderctl dlq audit --service=order --letter=inventory.commands-0-1 --limit=…' has them",
+		"Missing: dead letters of payment: list the dead letters of payment:", "Missing: list the parked keys of payment:",
 	} {
 		before, after, found := strings.Cut(text, line)
 		require.True(t, found, "%s\nin\n%s", line, before)

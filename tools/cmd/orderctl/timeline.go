@@ -26,6 +26,12 @@ type timelineCmd struct {
 // joinTimeout bounds how long one service is asked for its part.
 const joinTimeout = 5 * time.Second
 
+// Bounds of what is joined: dead letters of a service, and verbs on each of them, the last ones.
+const (
+	maxJoinedLetters = 100
+	maxJoinedVerbs   = 100
+)
+
 // moment is one thing that happened to an order.
 type moment struct {
 	At    time.Time `json:"at"`
@@ -87,14 +93,7 @@ func join(ctx context.Context, system *client.System, id string) (joined, error)
 		j.Moments = append(j.Moments, moments...)
 	}
 	for _, service := range client.Services() {
-		ask("dead letters of "+service, func(ctx context.Context) ([]moment, error) {
-			all, err := system.LettersOf(ctx, service, id)
-			var moments []moment
-			for _, l := range all {
-				moments = append(moments, ofLetter(service, l)...)
-			}
-			return moments, err
-		})
+		ask("dead letters of "+service, func(ctx context.Context) ([]moment, error) { return j.letters(ctx, system, service, id) })
 		j.askParked(ctx, system, service, id)
 	}
 	ask("notifications", func(ctx context.Context) ([]moment, error) {
@@ -109,21 +108,59 @@ func join(ctx context.Context, system *client.System, id string) (joined, error)
 	return j, ctx.Err()
 }
 
-// ofLetter is what a dead letter tells: the last time that its message was given up, and the last verb.
-func ofLetter(service string, l letters.Letter) []moment {
+// letters are the moments of a service's dead letters with a key. Where a trail cannot be read there is an error too, and
+// no more trails are asked for.
+func (j *joined) letters(ctx context.Context, system *client.System, service, key string) (moments []moment, err error) {
+	all, more, err := system.ListLetters(ctx, service, letters.ListDeadLettersParams{Key: &key}, maxJoinedLetters)
+	if more {
+		j.Missing = append(j.Missing, fmt.Sprintf("dead letters of %s but for the last %d: 'orderctl dlq list --service=%s --key=%s --limit=…' has them",
+			service, len(all), service, key))
+	}
+	for _, l := range all {
+		var trail []letters.AuditEntry
+		if err == nil {
+			trail, more, err = system.Audit(ctx, service, l.ID, "", maxJoinedVerbs)
+			if more {
+				j.Missing = append(j.Missing, fmt.Sprintf("verbs on dead letter %s but for the last %d: 'orderctl dlq audit --service=%s --letter=%s --limit=…' has them",
+					l.ID, len(trail), service, l.ID))
+			}
+		}
+		moments = append(moments, ofLetter(service, l, trail)...)
+	}
+	return moments, err
+}
+
+// ofLetter is what a dead letter and its trail, its last verb first, tell: each time that its message was given up, as far
+// as that is known, each verb, and what became of it. The letter has its last failure, and each verb that before it.
+func ofLetter(service string, l letters.Letter, trail []letters.AuditEntry) (moments []moment) {
+	add := func(at time.Time, kind, cause, format string, args ...any) {
+		moments = append(moments, moment{At: at, From: service, Kind: kind, Text: fmt.Sprintf(format, args...), Cause: cause})
+	}
+	failed := func(at time.Time, cause string, retries int, times string) {
+		add(at, "dead_letter", cause, "%s given up after %d retries%s: dead letter %s", l.EventType, retries, times, l.ID)
+	}
+	known, before := 1, time.Time{}
+	for _, e := range slices.Backward(trail) {
+		if at := e.FailedAt; at != nil && at.After(before) && at.Before(l.FailedAt) {
+			failed(*at, value(e.Error), value(e.Retries), "")
+			known, before = known+1, *at
+		}
+		add(e.At, "dead_letter_"+string(e.Verb), fmt.Sprintf("operator %s: %s%s", e.Actor, e.Reason, about(e)), "%s of dead letter %s", e.Verb, l.ID)
+	}
 	times := ""
 	if l.Failures > 1 {
 		times = fmt.Sprintf(", the %d. time", l.Failures)
 	}
-	moments := []moment{{
-		At: l.FailedAt, From: service, Kind: "dead_letter", Cause: string(l.ErrorType) + ": " + l.Error,
-		Text: fmt.Sprintf("%s given up after %d retries%s: dead letter %s", l.EventType, l.Retries, times, l.ID),
-	}}
-	if l.State != letters.StateWaiting || l.Actor != "" {
-		moments = append(moments, moment{
-			At: l.UpdatedAt, From: service, Kind: "dead_letter_" + string(l.State), Text: fmt.Sprintf("dead letter %s is %s", l.ID, l.State),
-			Cause: fmt.Sprintf("operator %s: %s", l.Actor, l.Reason),
-		})
+	if l.Failures > known {
+		times += fmt.Sprintf(" (%d of them not in this list)", l.Failures-known)
+	}
+	failed(l.FailedAt, fmt.Sprintf("%s: %s", l.ErrorType, l.Error), l.Retries, times)
+	if l.State == letters.StateRedriven || l.State == letters.StateDiscarded && len(trail) == 0 {
+		by := ""
+		if l.Actor != "" {
+			by = fmt.Sprintf("operator %s: %s", l.Actor, l.Reason)
+		}
+		add(l.UpdatedAt, "dead_letter_"+string(l.State), by, "dead letter %s is %s", l.ID, l.State)
 	}
 	return moments
 }
