@@ -37,8 +37,8 @@ const roleVariable = "DELIVERY_PROCESS"
 
 // process is a process with a database that can be killed. Its zero fault is none.
 type process struct {
-	// Plays is "consumer", "parking" (a consumer that parks what fails, and whose keys wait for their dead letters), "relay" or
-	// "transformer".
+	// Plays is "consumer", "parking" (a consumer that parks what fails, and whose keys wait for their dead letters), "batch" (one
+	// that has many messages at a time), "relay" or "transformer".
 	Plays     string
 	Guarantee kafka.Guarantee
 	// Topic is read, or published to by a relay; Out is written by a transformer.
@@ -174,7 +174,7 @@ func play(spec string) int {
 	defer cancel()
 	var err error
 	switch p.Plays {
-	case "consumer", "parking":
+	case "consumer", "parking", "batch":
 		err = p.consume(ctx)
 	case "relay":
 		err = p.relay(ctx)
@@ -274,6 +274,15 @@ func (p process) consume(ctx context.Context) error {
 		settings.Parking, settings.ParkAfter = parks, time.Nanosecond
 		go parks.Run(ctx, slog.Default())
 	}
+	registry := prometheus.NewRegistry()
+	inBatch := func(context.Context, *outbox.Tx) error { return nil }
+	if p.Plays == "batch" {
+		settings.MaxInFlight = batched
+		if p.Fault == "in a batch" {
+			inBatch = p.inBatch(registry)
+		}
+	}
+	var mu sync.Mutex
 	tries := map[string]int{}
 	c, err := consumer.New(
 		consumer.Config{MaxAttempts: 3, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond, BatchMax: 256},
@@ -281,14 +290,16 @@ func (p process) consume(ctx context.Context) error {
 			Group: p.Group, Guarantee: p.Guarantee, DB: a.db, Outbox: a.outbox,
 			DeadLetters: deadletter.NewStore(a.db, a.sender, a.events.Now), Sender: dying{a.sender, p.Fault == "after the dead letter"}, Parking: parks,
 			Validate: func(string, []byte) error { return nil },
-			Logger:   slog.Default(), Registry: prometheus.NewRegistry(), Now: a.events.Now,
+			Logger:   slog.Default(), Registry: registry, Now: a.events.Now,
 		})
 	if err != nil {
 		return err
 	}
 	consumer.On(c, func(ctx context.Context, tx *outbox.Tx, e event.Event, body happened) error {
-		tries[body.Value]++ // one key, so one after the other
+		mu.Lock()
+		tries[body.Value]++
 		again := tries[body.Value] > 1
+		mu.Unlock()
 		switch {
 		case p.Fault == "before handling", p.Fault == "before handling the next" && body.Value == "next":
 			kill()
@@ -305,7 +316,7 @@ func (p process) consume(ctx context.Context) error {
 		case "after handling", "after handling what was parked":
 			tx.AfterCommit(kill)
 		}
-		return nil
+		return inBatch(ctx, tx)
 	}, options...)
 	settings.Topics = c.Topics()
 	sub, err := kafka.NewSubscriber(settings, slog.Default())
