@@ -84,6 +84,15 @@ func TestMistakes(t *testing.T) {
 		"order: DATABASE_URL must be of its own login, with ${ORDER_DATABASE_PASSWORD:-order}", "shipping: PostgreSQL has another SHIPPING_DATABASE_PASSWORD",
 	}, f.mistakes(nil))
 
+	f = read(t)
+	order, topics := f.Services["order"], f.Services["topics"]
+	order.Healthcheck.Test = []string{"CMD", "/app", "-healthcheck"}
+	topics.DependsOn["payment"] = struct{ Condition string }{"service_healthy"}
+	f.Services["order"] = order
+	require.Equal(t, []string{
+		"order: it must be healthy when it is ready, not when it lives", "payment: it waits for what waits for it", "topics: it waits for what waits for it",
+	}, f.mistakes(nil))
+
 	kafka := read(t).Services["kafka"]
 	for want, env := range map[string]map[string]string{
 		"kafka: a heap of 768 MiB in 1024: half of it is for what is beside the heap":          {"KAFKA_HEAP_OPTS": "-Xmx768m"},
@@ -175,7 +184,9 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 			password := "${" + variable + ":-" + name + "}"
 			must(url == "postgres://"+name+":"+password+"@postgres:5432/"+name+"?sslmode=disable", "DATABASE_URL must be of its own login, with %s", password)
 			must(f.Services["postgres"].Environment[variable] == password, "PostgreSQL has another %s", variable)
+			must(slices.Equal(s.Healthcheck.Test, []string{"CMD", "/app", "-healthcheck=ready"}), "it must be healthy when it is ready, not when it lives")
 		}
+		must(!f.needs(name, name, nil), "it waits for what waits for it")
 		for on, want := range s.DependsOn {
 			must(started(on), "it waits for %s, which is not started", on)
 			checked := len(f.Services[on].Healthcheck.Test) > 0 && !f.Services[on].Healthcheck.Disable
@@ -185,6 +196,25 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 		must(len(s.Healthcheck.Test) > 0 || s.Healthcheck.Disable || s.Restart != "unless-stopped", "nobody checks whether it is well")
 	}
 	return wrong
+}
+
+// needs tells whether a service waits for another, at once or by way of those that it waits for.
+func (f file) needs(name, other string, seen map[string]bool) bool {
+	if seen == nil {
+		seen = map[string]bool{}
+	}
+	for on := range f.Services[name].DependsOn {
+		if on == other {
+			return true
+		}
+		if !seen[on] {
+			seen[on] = true
+			if f.needs(on, other, seen) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // memory tells what does not fit into a JVM's container.
