@@ -26,6 +26,10 @@ type file struct {
 		MemLimit       string `yaml:"mem_limit"`
 		CPUs           string
 		Environment    map[string]string
+		Build          struct {
+			Context string
+			Args    map[string]string
+		}
 		Ports, Volumes []string
 		DependsOn      map[string]struct{ Condition string } `yaml:"depends_on"`
 		Healthcheck    struct {
@@ -87,9 +91,11 @@ func TestMistakes(t *testing.T) {
 	f = read(t)
 	order, topics := f.Services["order"], f.Services["topics"]
 	order.Healthcheck.Test = []string{"CMD", "/app", "-healthcheck"}
+	delete(order.Build.Args, "SOURCE_DATE_EPOCH")
 	topics.DependsOn["payment"] = struct{ Condition string }{"service_healthy"}
 	f.Services["order"] = order
 	require.Equal(t, []string{
+		"order: the moment of the build is in its image",
 		"order: it must be healthy when it is ready, not when it lives", "payment: it waits for what waits for it", "topics: it waits for what waits for it",
 	}, f.mistakes(nil))
 
@@ -160,6 +166,7 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 		must(pinned.MatchString(s.Image), "the image %s has no version, or cannot be replaced", s.Image)
 		must(s.MemLimit != "" && s.CPUs != "", "memory and CPUs have no limit")
 		must(s.Restart != "", "it has no restart policy")
+		must(s.Build.Context == "" || s.Build.Args["SOURCE_DATE_EPOCH"] != "", "the moment of the build is in its image")
 		if variable := heaps[name]; variable != "" {
 			wrong = append(wrong, memory(name, s.MemLimit, variable, s.Environment)...)
 		}
