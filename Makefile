@@ -84,7 +84,7 @@ deploy: bin/manifests ## one service to Kubernetes; SERVICE=payment ENV=staging|
 		kubectl rollout status deployment/orderflow-$(SERVICE) --timeout=5m --namespace "$(NAMESPACE)"; fi
 
 .PHONY: affected
-affected: ## the services that a change concerns, by what they import; BASE=main
+affected: ## the services that a change concerns, by what they import and their manifests; BASE=main
 	@go run ./tools/cmd/affected $(or $(BASE),main)
 
 ##@ Work on it

@@ -209,5 +209,7 @@ func usage(w io.Writer, name string, vars []variable) {
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", v.name, def, v.describe)
 	}
 	_ = table.Flush()
-	_, _ = fmt.Fprintf(w, "\nArguments:\n  --help        print this\n  -healthcheck  ask the process at HTTP_ADDR whether it lives; exit 0 or 1\n")
+	_, _ = fmt.Fprint(w, "\nArguments:\n  --help              print this\n"+
+		"  -healthcheck        ask the process at HTTP_ADDR whether it lives; exit 0 or 1\n"+
+		"  -healthcheck=ready  ask it whether it is ready\n")
 }

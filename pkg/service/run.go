@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -116,26 +117,30 @@ func arguments(ctx context.Context, name string, p Process, vars []variable) (co
 	case "--help", "-help", "-h":
 		usage(p.Stdout, name, vars)
 		return exitClean, true
-	case "-healthcheck", "--healthcheck":
+	case "-healthcheck", "--healthcheck", "-healthcheck=ready", "--healthcheck=ready":
 		addr := ""
 		for _, v := range vars {
 			if v.name == "HTTP_ADDR" {
 				addr = v.value.String()
 			}
 		}
-		if err := healthcheck(ctx, addr); err != nil {
+		path := "/livez"
+		if strings.HasSuffix(p.Args[0], "=ready") {
+			path = "/readyz"
+		}
+		if err := healthcheck(ctx, addr, path); err != nil {
 			_, _ = fmt.Fprintf(p.Stderr, "%s: %v\n", name, err)
 			return exitFailure, true
 		}
 		return exitClean, true
 	default:
-		_, _ = fmt.Fprintf(p.Stderr, "%s: unknown argument %q; --help and -healthcheck are known, the rest is in the environment\n", name, p.Args[0])
+		_, _ = fmt.Fprintf(p.Stderr, "%s: unknown argument %q; --help, -healthcheck and -healthcheck=ready are known, the rest is in the environment\n", name, p.Args[0])
 		return exitUsage, true
 	}
 }
 
-// healthcheck asks a process on this machine whether it lives.
-func healthcheck(ctx context.Context, addr string) error {
+// healthcheck asks a process on this machine whether it lives, or is ready.
+func healthcheck(ctx context.Context, addr, path string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("HTTP_ADDR: %w", err)
@@ -145,7 +150,7 @@ func healthcheck(ctx context.Context, addr string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/livez", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, nil)
 	if err != nil {
 		return fmt.Errorf("health check: %w", err)
 	}
@@ -157,7 +162,7 @@ func healthcheck(ctx context.Context, addr string) error {
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("health check: %s", res.Status)
+		return fmt.Errorf("health check: %s answers %s", path, res.Status)
 	}
 	return nil
 }

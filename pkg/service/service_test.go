@@ -448,15 +448,3 @@ func TestAwait(t *testing.T) {
 		require.Equal(t, 0, <-p.code, p.out)
 	})
 }
-
-func TestHealthcheck(t *testing.T) {
-	t.Parallel()
-	p := start(t, func(context.Context, config, *service.Runtime) error { return nil })
-	addr := strings.TrimPrefix(<-p.started, "http://")
-	// Nothing else of the configuration is needed for it.
-	code := service.Run(t.Context(), "shop", service.Process{Args: []string{"-healthcheck"}, Environ: []string{"HTTP_ADDR=" + addr}, Stdout: io.Discard, Stderr: io.Discard},
-		func(context.Context, config, *service.Runtime) error { return nil })
-	require.Equal(t, 0, code)
-	p.stop()
-	require.Equal(t, 0, <-p.code)
-}

@@ -1,10 +1,11 @@
-// Command affected lists the services that a change concerns, one a line: those whose images would not be the same.
+// Command affected lists the services that a change concerns, one a line: those whose images or manifests would not be the same.
 //
 //	affected [-v] [base]      base is a commit or a branch, main by default
 //
 // The change is what the working tree has and its last common commit with base has not. A service is concerned by every
 // file that Go compiles or embeds into it, through all imports, contracts included; by the go.mod and go.sum files of
-// the modules that it is made of; and by the recipe of the images. Tests, testdata and documentation concern none.
+// the modules that it is made of; by the recipe of the images; and by its manifests, those that all services share
+// included. Tests, testdata and documentation concern none.
 package main
 
 import (
@@ -25,6 +26,9 @@ import (
 
 // recipe are files that every image is made with.
 var recipe = []string{"deploy/Dockerfile", "deploy/Dockerfile.dockerignore", "deploy/docker-bake.hcl"}
+
+// manifests are those that every service is deployed with; services/<name> and overlays/<environment>/<name> are its own.
+const manifests = "deploy/kubernetes"
 
 func main() {
 	verbose := flag.Bool("v", false, "say which files concern each service")
@@ -111,8 +115,8 @@ func services(dir string) ([]string, error) {
 type sources struct {
 	// folders are those of its packages.
 	folders map[string]bool
-	// embedded are patterns of files that are embedded.
-	embedded []string
+	// patterns are of files that are embedded, and of manifests.
+	patterns []string
 	// files are others.
 	files map[string]bool
 }
@@ -145,6 +149,9 @@ func sourcesOf(dir, service string) (*sources, error) {
 	for _, file := range recipe {
 		s.files[file] = true
 	}
+	for _, pattern := range []string{"base", "environments", "services/" + service, "overlays/*/" + service} {
+		s.patterns = append(s.patterns, path.Join(manifests, pattern))
+	}
 	packages := json.NewDecoder(strings.NewReader(text))
 	for packages.More() {
 		var p listed
@@ -157,7 +164,7 @@ func sourcesOf(dir, service string) (*sources, error) {
 		}
 		s.folders[folder] = true
 		for _, pattern := range p.EmbedPatterns {
-			s.embedded = append(s.embedded, path.Join(folder, strings.TrimPrefix(pattern, "all:")))
+			s.patterns = append(s.patterns, path.Join(folder, strings.TrimPrefix(pattern, "all:")))
 		}
 		if module, ours := within(top, p.Module.Dir); ours {
 			s.files[path.Join(module, "go.mod")], s.files[path.Join(module, "go.sum")] = true, true
@@ -185,7 +192,7 @@ func (s *sources) have(file string) bool {
 			return true
 		}
 	}
-	for _, pattern := range s.embedded {
+	for _, pattern := range s.patterns {
 		// A pattern that is a folder stands for everything below it.
 		for name := file; name != "."; name = path.Dir(name) {
 			if ok, err := path.Match(pattern, name); err == nil && ok {

@@ -32,6 +32,8 @@ var shop = map[string]string{
 	"api/topics/deep/topics.yaml":          "{}\n",
 	"deploy/Dockerfile":                    "FROM scratch\n",
 	"README.md":                            "words\n",
+
+	"deploy/kubernetes/services/payment/kustomization.yaml": "{}\n",
 }
 
 func repository(t *testing.T) (string, func(args ...string)) {
@@ -88,6 +90,8 @@ func TestAffected(t *testing.T) {
 		"services/order/go.sum":                {"order"},
 		"deploy/Dockerfile":                    {"order", "payment"},
 		"README.md":                            nil,
+
+		"deploy/kubernetes/services/payment/kustomization.yaml": {"payment"},
 	} {
 		text, known := shop[name]
 		if strings.HasSuffix(name, "new.go") {
@@ -121,4 +125,20 @@ func TestAffected(t *testing.T) {
 	require.NoError(t, run(dir, "main", true, &out))
 	require.Equal(t, "order: api/schemas/payment.json\npayment: services/payment/cmd/payment/main.go\n", out.String())
 	require.ErrorContains(t, run(dir, "nowhere", false, &out), "git merge-base")
+}
+
+// A service is deployed anew for its own manifests and for those of all.
+func TestManifests(t *testing.T) {
+	t.Parallel()
+	dir, _ := repository(t)
+	s, err := sourcesOf(dir, "payment")
+	require.NoError(t, err)
+	for file, want := range map[string]bool{
+		"services/payment/kustomization.yaml": true, "services/order/kustomization.yaml": false,
+		"overlays/production/payment/kustomization.yaml": true, "overlays/production/order/kustomization.yaml": false,
+		"overlays/development/payment/new.yaml": true, "overlays/production/cluster/kustomization.yaml": false, "cluster/namespace.yaml": false,
+		"base/service.yaml": true, "environments/staging/kustomization.yaml": true,
+	} {
+		require.Equal(t, want, s.have("deploy/kubernetes/"+file), file)
+	}
 }

@@ -26,6 +26,10 @@ type file struct {
 		MemLimit       string `yaml:"mem_limit"`
 		CPUs           string
 		Environment    map[string]string
+		Build          struct {
+			Context string
+			Args    map[string]string
+		}
 		Ports, Volumes []string
 		DependsOn      map[string]struct{ Condition string } `yaml:"depends_on"`
 		Healthcheck    struct {
@@ -82,6 +86,17 @@ func TestMistakes(t *testing.T) {
 	f.Services["postgres"].Environment["SHIPPING_DATABASE_PASSWORD"] = "other"
 	require.Equal(t, []string{
 		"order: DATABASE_URL must be of its own login, with ${ORDER_DATABASE_PASSWORD:-order}", "shipping: PostgreSQL has another SHIPPING_DATABASE_PASSWORD",
+	}, f.mistakes(nil))
+
+	f = read(t)
+	order, topics := f.Services["order"], f.Services["topics"]
+	order.Healthcheck.Test = []string{"CMD", "/app", "-healthcheck"}
+	delete(order.Build.Args, "SOURCE_DATE_EPOCH")
+	topics.DependsOn["payment"] = struct{ Condition string }{"service_healthy"}
+	f.Services["order"] = order
+	require.Equal(t, []string{
+		"order: the moment of the build is in its image",
+		"order: it must be healthy when it is ready, not when it lives", "payment: it waits for what waits for it", "topics: it waits for what waits for it",
 	}, f.mistakes(nil))
 
 	kafka := read(t).Services["kafka"]
@@ -151,6 +166,7 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 		must(pinned.MatchString(s.Image), "the image %s has no version, or cannot be replaced", s.Image)
 		must(s.MemLimit != "" && s.CPUs != "", "memory and CPUs have no limit")
 		must(s.Restart != "", "it has no restart policy")
+		must(s.Build.Context == "" || s.Build.Args["SOURCE_DATE_EPOCH"] != "", "the moment of the build is in its image")
 		if variable := heaps[name]; variable != "" {
 			wrong = append(wrong, memory(name, s.MemLimit, variable, s.Environment)...)
 		}
@@ -175,7 +191,9 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 			password := "${" + variable + ":-" + name + "}"
 			must(url == "postgres://"+name+":"+password+"@postgres:5432/"+name+"?sslmode=disable", "DATABASE_URL must be of its own login, with %s", password)
 			must(f.Services["postgres"].Environment[variable] == password, "PostgreSQL has another %s", variable)
+			must(slices.Equal(s.Healthcheck.Test, []string{"CMD", "/app", "-healthcheck=ready"}), "it must be healthy when it is ready, not when it lives")
 		}
+		must(!f.needs(name, name, nil), "it waits for what waits for it")
 		for on, want := range s.DependsOn {
 			must(started(on), "it waits for %s, which is not started", on)
 			checked := len(f.Services[on].Healthcheck.Test) > 0 && !f.Services[on].Healthcheck.Disable
@@ -185,6 +203,25 @@ func (f file) mistakes(profiles []string) (wrong []string) {
 		must(len(s.Healthcheck.Test) > 0 || s.Healthcheck.Disable || s.Restart != "unless-stopped", "nobody checks whether it is well")
 	}
 	return wrong
+}
+
+// needs tells whether a service waits for another, at once or by way of those that it waits for.
+func (f file) needs(name, other string, seen map[string]bool) bool {
+	if seen == nil {
+		seen = map[string]bool{}
+	}
+	for on := range f.Services[name].DependsOn {
+		if on == other {
+			return true
+		}
+		if !seen[on] {
+			seen[on] = true
+			if f.needs(on, other, seen) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // memory tells what does not fit into a JVM's container.
