@@ -262,7 +262,8 @@ func (a *App) Start(ctx context.Context) error {
 	})
 	consume("consumer", func(ctx context.Context) error { return a.Consumer.Run(ctx, subscriber) })
 	consume("dead-letter index", func(ctx context.Context) error {
-		return deadletter.Index(ctx, a.Kafka, a.Group, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
+		deadletter.Index(ctx, a.Kafka, a.Group, a.cfg.InstanceID, a.DeadLetters, rt.Logger)
+		return nil
 	})
 	consume("dead-letter jobs", func(ctx context.Context) error { return a.DeadLetters.Run(ctx, rt.Logger) })
 	relay := outbox.RelayOptions{Logger: rt.Logger, Registerer: rt.Registry}

@@ -18,6 +18,10 @@ import (
 // indexRetry is the wait before what failed is tried again.
 const indexRetry = time.Second
 
+// indexRejoin is how long the index's group waits for a member that does not join again. Whoever joins must be able to wait for
+// longer than that: one that gives up before, and joins anew, makes the group wait from the beginning, for ever.
+const indexRejoin = 5 * time.Second
+
 // Bounds of a transaction of rebuild.
 const (
 	rebuildLetters = 500
@@ -29,50 +33,58 @@ const (
 // It begins with what the table lacks of the topic, going by the table's own word (rebuild): a table that was lost, or
 // came back from a backup, is made up for whatever the group has committed. Then it is a consumer group of its own,
 // IndexGroup, on Watermill's stock subscriber: one letter at a time is right here, and the topic's order is
-// the order of the failures. A letter that cannot be written is tried again for ever and holds up those behind it.
+// the order of the failures. A letter that cannot be written is tried again for ever and holds up those behind it; so
+// is everything else, since a broker that is away comes back.
 // instanceID is the stable name of this replica, or empty: with one, a process that was killed is followed at once.
-func Index(ctx context.Context, cfg kafka.Config, group, instanceID string, s *Store, logger *slog.Logger) error {
+func Index(ctx context.Context, cfg kafka.Config, group, instanceID string, s *Store, logger *slog.Logger) {
 	for {
 		n, err := s.rebuild(ctx, cfg, group)
 		if n > 0 {
 			logger.InfoContext(ctx, "dead letters were read that the index did not know of", "group", group, "records", n)
 		}
 		if err == nil {
-			break
+			err = follow(ctx, cfg, group, instanceID, s, logger)
 		}
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		logger.WarnContext(ctx, "the dead-letter index is not complete yet", "group", group, "error", err)
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(indexRetry):
 		}
 	}
-	return follow(ctx, cfg, group, instanceID, s, logger)
 }
 
+// follow returns when ctx ends, or when it cannot go on.
 func follow(ctx context.Context, cfg kafka.Config, group, instanceID string, s *Store, logger *slog.Logger) error {
 	settings := cfg.Sarama()
 	settings.Consumer.Group.InstanceId = instanceID
+	settings.Consumer.Group.Rebalance.Timeout = indexRejoin
+	settings.Net.ReadTimeout = 3 * indexRejoin
 	sub, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
 		Brokers: cfg.Brokers, Unmarshaler: kafka.Marshaler{}, OverwriteSaramaConfig: settings,
 		ConsumerGroup: IndexGroup(group), NackResendSleep: indexRetry,
 	}, observe.WatermillLogger(logger))
 	if err != nil {
-		return fmt.Errorf("dead-letter index: %w", err)
+		return err
 	}
 	messages, err := sub.Subscribe(context.WithoutCancel(ctx), Topic(group))
 	if err != nil {
-		return fmt.Errorf("dead-letter index: %w", err)
+		return errors.Join(err, sub.Close())
 	}
-	stop := context.AfterFunc(ctx, func() {
+	leave := func() {
 		if err := sub.Close(); err != nil {
 			logger.WarnContext(ctx, "dead-letter index did not close cleanly", "error", err)
 		}
-	})
-	defer stop()
+	}
+	stop := context.AfterFunc(ctx, leave)
+	defer func() {
+		if stop() {
+			leave()
+		}
+	}()
 	for msg := range messages {
 		if err := index(ctx, group, s, msg); err != nil {
 			logger.WarnContext(ctx, "dead letter is not in the index yet", "group", group, "error", err)
@@ -81,10 +93,7 @@ func follow(ctx context.Context, cfg kafka.Config, group, instanceID string, s *
 		}
 		msg.Ack()
 	}
-	if ctx.Err() == nil {
-		return fmt.Errorf("dead-letter index: the subscription to %s ended by itself", Topic(group))
-	}
-	return nil
+	return errors.New("the subscription ended by itself")
 }
 
 func index(ctx context.Context, group string, s *Store, msg *message.Message) error {

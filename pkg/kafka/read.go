@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -15,15 +16,17 @@ const readTimeout = 10 * time.Second
 // Read gives every committed record in stretches of a topic to each, one partition after the other. It joins no group. A
 // stretch whose last offset is no record, but a transaction's marker, fails.
 func Read(ctx context.Context, cfg Config, topic string, ranges map[int32]Range, each func(Record)) (err error) {
+	ranges = maps.Clone(ranges)
+	maps.DeleteFunc(ranges, func(_ int32, r Range) bool { return r.Start >= r.End })
+	if len(ranges) == 0 {
+		return nil
+	}
 	consumer, err := sarama.NewConsumer(cfg.Brokers, cfg.Sarama())
 	if err != nil {
 		return classify("read "+topic, err)
 	}
 	defer func() { err = errors.Join(err, consumer.Close()) }()
 	for partition, r := range ranges {
-		if r.Start >= r.End {
-			continue
-		}
 		if err := readPartition(ctx, consumer, topic, partition, r, each); err != nil {
 			return classify(fmt.Sprintf("read %s/%d", topic, partition), err)
 		}

@@ -38,6 +38,9 @@ type backend struct {
 	url   string
 	proxy *httputil.ReverseProxy
 	ready atomic.Bool
+	// out has it get nothing, ready or not.
+	out  atomic.Bool
+	busy atomic.Int64
 }
 
 func balance(t *testing.T, urls ...string) *balancer {
@@ -73,25 +76,53 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	turn := int(b.turn.Add(1)) // once a request: others take turns meanwhile
 	for i := range b.backends {
 		one := b.backends[(turn+i)%len(b.backends)]
-		if one.ready.Load() {
-			one.proxy.ServeHTTP(w, r)
+		if one.serve(w, r) {
 			return
 		}
 	}
 	http.Error(w, "no replica is ready", http.StatusServiceUnavailable)
 }
 
+// serve hands the request to the replica, if that gets any.
+func (b *backend) serve(w http.ResponseWriter, r *http.Request) bool {
+	b.busy.Add(1)
+	defer b.busy.Add(-1)
+	if !b.ready.Load() || b.out.Load() {
+		return false
+	}
+	b.proxy.ServeHTTP(w, r)
+	return true
+}
+
 // await waits until the replica at url gets requests.
 func (b *balancer) await(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	i := slices.IndexFunc(b.backends, func(one *backend) bool { return one.url == url })
+	one := b.at(url)
 	return client.Eventually(ctx, func(context.Context) error {
-		if !b.backends[i].ready.Load() {
+		if !one.ready.Load() {
 			return fmt.Errorf("%s is not ready, as the balancer sees it", url)
 		}
 		return nil
 	})
+}
+
+// takeOut has the replica at url get no more requests until back is called. It returns when those that it had are answered.
+func (b *balancer) takeOut(ctx context.Context, url string) (back func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	one := b.at(url)
+	one.out.Store(true)
+	return func() { one.out.Store(false) }, client.Eventually(ctx, func(context.Context) error {
+		if n := one.busy.Load(); n > 0 {
+			return fmt.Errorf("%s has %d requests to answer", url, n)
+		}
+		return nil
+	})
+}
+
+func (b *balancer) at(url string) *backend {
+	return b.backends[slices.IndexFunc(b.backends, func(one *backend) bool { return one.url == url })]
 }
 
 // watch probes until ctx ends.

@@ -30,7 +30,8 @@ const (
 )
 
 // Two replicas of each service are restarted, one at a time, while customers order and look. Stopped in order, no
-// request fails. Killed, some do, so the first figure means something. No effect is lost or doubled either way.
+// request fails; nor without a drain, when the balancer takes a replica out before it is told to stop, as Kubernetes does.
+// Without either, or killed, some do, so the first figures mean something. No effect is lost or doubled in any way.
 //
 // Meanwhile the order service gets a new version, which sends a field that no other knows: first one replica beside the
 // old one, then both; then it is taken back.
@@ -100,13 +101,26 @@ func TestRollingRestart(t *testing.T) {
 		all.Wait()
 	})
 	during("between", goOn)
-	deploy(t, bin, "order", filepath.Join(root, "bin", "order"))
-	during("killed one at a time", func() {
-		for _, replica := range []string{"order", "order-2"} {
-			require.NoError(t, s.Kill(replica))
-			require.NoError(t, restart(replica))
+	each := func(do func(replica string)) func() {
+		return func() {
+			for _, replica := range []string{"order", "order-2"} {
+				do(replica)
+			}
 		}
-	})
+	}
+	deploy(t, bin, "order", withoutDrain(t, filepath.Join(root, "bin", "order")))
+	during("the old version again", each(func(replica string) { require.NoError(t, restart(replica)) }))
+	during("without a drain, taken out before", each(func(replica string) {
+		back, err := balancers["order"].takeOut(t.Context(), s.URL(replica))
+		require.NoError(t, err)
+		require.NoError(t, restart(replica))
+		back()
+	}))
+	during("without a drain", each(func(replica string) { require.NoError(t, restart(replica)) }))
+	during("killed one at a time", each(func(replica string) {
+		require.NoError(t, s.Kill(replica))
+		require.NoError(t, restart(replica))
+	}))
 	during("after", goOn)
 	customers.end()
 	end := time.Now()
@@ -121,8 +135,8 @@ func TestRollingRestart(t *testing.T) {
 			until = phases[i+1].began
 		}
 		t.Log(p.figures(ends, until))
-		if p.name == "killed one at a time" {
-			require.NotEmpty(t, p.failures, "a replica that is killed must be noticed, or this test sees nothing")
+		if p.name == "without a drain" || p.name == "killed one at a time" {
+			require.NotEmpty(t, p.failures, "%s: it must be noticed, or this test sees nothing", p.name)
 			continue
 		}
 		require.Empty(t, p.failures, p.name)

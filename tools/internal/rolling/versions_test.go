@@ -71,6 +71,16 @@ func deploy(t *testing.T, dir, service, binary string) {
 	require.NoError(t, os.Symlink(binary, path))
 }
 
+// withoutDrain is a program that runs binary with no time to be unready before it stops.
+func withoutDrain(t *testing.T, binary string) string {
+	t.Helper()
+	binary, err := filepath.Abs(binary)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "without-drain")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nDRAIN_DELAY=0s exec "+binary+" \"$@\"\n"), 0o700)) //nolint:gosec // it must be run
+	return path
+}
+
 // commands reads the topic of the payment service's commands.
 type commands struct {
 	cfg   kafka.Config
