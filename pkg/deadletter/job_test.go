@@ -186,30 +186,6 @@ func TestJobTakesAFrozenSelectionOnce(t *testing.T) {
 	})
 }
 
-// A job that is held to its preview takes what was shown: what came in since then is left out, or has it refused.
-func TestWhatWasShownIsWhatGoes(t *testing.T) {
-	t.Parallel()
-	eachGroup(t, 5, func(t *testing.T, g *group) {
-		r := redriveAll()
-		p, err := g.Preview(t.Context(), r)
-		require.NoError(t, err)
-		r.Max, r.Filter.Until = p.Total, p.Letters[0].FailedAt.Add(time.Microsecond)
-		last := noon.Add(time.Hour)
-		g.record(t, letterOf(kafka.Record{Topic: "later"}, last.Add(time.Second)))
-		g.record(t, letterOf(kafka.Record{Topic: "earlier"}, last.Add(-time.Second)))
-		_, err = g.Begin(t.Context(), r)
-		require.ErrorIs(t, err, deadletter.ErrTooMany)
-
-		_, err = g.Discard(t.Context(), "earlier-0-0", by)
-		require.NoError(t, err)
-		j, err := g.Begin(t.Context(), r)
-		require.NoError(t, err)
-		run(t, g.Store)
-		require.Equal(t, 5, g.over(t, j.ID).Settled)
-		require.ElementsMatch(t, ids(0, 5), g.received())
-	})
-}
-
 // A canary goes alone, and the rest behind it only when every letter of it was handled.
 func TestCanary(t *testing.T) {
 	t.Parallel()

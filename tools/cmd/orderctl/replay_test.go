@@ -202,3 +202,26 @@ func handle(t *testing.T, brokers string) (stop func()) {
 	t.Cleanup(func() { _ = s.Close() })
 	return func() { require.NoError(t, s.Close(), fmt.Sprint(group)) }
 }
+
+// On a terminal a bar is drawn in its place and left on a line of its own; elsewhere it is a line now and then.
+func TestBar(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	b := &bar{out: &out, what: "letters done", live: true}
+	for _, at := range []struct{ done, total int64 }{{0, 0}, {0, 4}, {1, 4}, {4, 4}} {
+		b.show(at.done, at.total)
+	}
+	b.close()
+	require.Equal(t, "\r["+strings.Repeat(".", 30)+"] 0 of 4 letters done \x1b[K"+
+		"\r[#######"+strings.Repeat(".", 23)+"] 1 of 4 letters done \x1b[K"+
+		"\r["+strings.Repeat("#", 30)+"] 4 of 4 letters done \x1b[K\n", out.String())
+
+	out.Reset()
+	b = newBar(&out, "letters done")
+	b.show(1, 4)
+	b.shown = b.shown.Add(-barPause)
+	b.show(2, 4)
+	b.show(3, 4)
+	b.close()
+	require.Equal(t, "2 of 4 letters done\n", out.String())
+}
