@@ -77,7 +77,7 @@ func layLine(t *testing.T, rawURL string) (*line, string) {
 
 func (l *line) carry(client net.Conn, address string) {
 	defer client.Close()
-	server, err := net.Dial("tcp", address) //nolint:noctx // it is over when the line is cut
+	server, err := net.Dial("tcp", address)
 	if err != nil {
 		return
 	}
