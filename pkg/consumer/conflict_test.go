@@ -72,23 +72,28 @@ func TestBatchesDeadlock(t *testing.T) {
 		var msgs []*message.Message
 		for own, b := range replicas {
 			other := map[string]string{"left": "right", "right": "left"}[own]
+			var mu sync.Mutex
+			first := "" // of two messages, which come into the batch in any order
 			b.handle = func(ctx context.Context, tx *outbox.Tx, key string, call int) error {
-				switch key {
-				case own + "3":
-					if err := heard.update(ctx, tx, own); err != nil || call > 1 {
-						return err
-					}
-					close(has[own])
-					select {
-					case <-has[other]:
-						return nil
-					case <-ctx.Done():
-						return ctx.Err()
-					}
-				case own + "6":
-					return heard.update(ctx, tx, other)
+				if key != own+"3" && key != own+"6" {
+					return nil
 				}
-				return nil
+				mu.Lock()
+				if first == "" {
+					first = key
+				}
+				row := map[bool]string{true: own, false: other}[key == first]
+				mu.Unlock()
+				if err := heard.update(ctx, tx, row); err != nil || row == other || call > 1 {
+					return err
+				}
+				close(has[own])
+				select {
+				case <-has[other]:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 			}
 			msgs = append(msgs, b.send("gate", "gate of "+own))
 			b.eventually(func() bool { return b.callsOf("gate") == 1 }, "the first transaction is under way")
