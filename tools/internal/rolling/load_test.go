@@ -141,7 +141,7 @@ func (p *phase) figures(ends map[string]time.Duration, until time.Time) string {
 	for _, id := range p.placed {
 		ended = append(ended, ends[id])
 	}
-	return fmt.Sprintf("%-22s %5.1f s  %5d requests  %3d failed  p50 %s  p99 %s  max %s   %4d orders, to their end p50 %s  p99 %s  max %s",
+	return fmt.Sprintf("%-33s %5.1f s  %5d requests  %3d failed  p50 %s  p99 %s  max %s   %4d orders, to their end p50 %s  p99 %s  max %s",
 		p.name, until.Sub(p.began).Seconds(), p.requests, len(p.failures), of(p.took, .5), of(p.took, .99), of(p.took, 1),
 		len(p.placed), of(ended, .5), of(ended, .99), of(ended, 1))
 }

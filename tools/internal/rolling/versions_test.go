@@ -139,7 +139,7 @@ func (c commands) twoVersions(t *testing.T, phases []*phase) {
 		return err == nil
 	}, patience, probeEvery, "Kafka says what it has")
 	for i, p := range phases {
-		t.Logf("%-22s commands of the old version: %d, of the new one: %d", p.name, sent[i][false], sent[i][true])
+		t.Logf("%-33s commands of the old version: %d, of the new one: %d", p.name, sent[i][false], sent[i][true])
 		switch p.name {
 		case "before":
 			require.Zero(t, sent[i][true], p.name)
