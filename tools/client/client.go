@@ -23,8 +23,9 @@ import (
 	parked "github.com/orderflow/orderflow/pkg/parking/rest"
 )
 
-// requestTimeout bounds one request, streams excepted.
-const requestTimeout = 30 * time.Second
+// requestTimeout bounds one request, streams excepted. A service answers within a minute: so long a job over a million dead
+// letters may take to begin.
+const requestTimeout = time.Minute
 
 // maxAnswer bounds what is read of one answer, in bytes.
 const maxAnswer = 16 << 20

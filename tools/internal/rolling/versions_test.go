@@ -77,7 +77,7 @@ func withoutDrain(t *testing.T, binary string) string {
 	binary, err := filepath.Abs(binary)
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "without-drain")
-	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nDRAIN_DELAY=0s exec "+binary+" \"$@\"\n"), 0o700)) //nolint:gosec // it must be run
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nDRAIN_DELAY=0s exec "+binary+" \"$@\"\n"), 0o700))
 	return path
 }
 
