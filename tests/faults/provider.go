@@ -32,10 +32,7 @@ func (r *run) reconcile(ctx context.Context) error {
 	if len(lied) == 0 {
 		return nil
 	}
-	s := r.sources()
-	s.Ledger = func(context.Context) ([]audit.Charge, error) { return r.charges(inject.Entry.Really), nil }
-	s.Parcels = func(context.Context) ([]audit.Parcel, error) { return r.parcels(inject.Entry.Really), nil }
-	found, err := audit.Check(ctx, s, r.load.posts(), ambiguous)
+	found, err := audit.Check(ctx, r.sources(inject.Entry.Really), r.load.posts(), ambiguous)
 	if err != nil {
 		return err
 	}

@@ -272,7 +272,7 @@ func (r *run) quiet(ctx context.Context) error {
 	operating, stop := context.WithCancel(ctx)
 	var operator sync.WaitGroup
 	operator.Go(func() { r.operate(operating) })
-	found, err := audit.Settle(ctx, r.sources(), r.load.posts(), ambiguous)
+	found, err := audit.Settle(ctx, r.sources(said), r.load.posts(), ambiguous)
 	stop()
 	operator.Wait()
 	if err != nil {
@@ -312,15 +312,16 @@ func (r *run) endings(ctx context.Context) error {
 	return nil
 }
 
-// sources are where the audit looks: at the servers themselves, and not through the network that was broken.
-func (r *run) sources() audit.Sources {
+// sources are where the audit looks: at the servers themselves, and not through the network that was broken. Provider and carrier
+// are read in their words (said) or as it really was.
+func (r *run) sources(as func(inject.Entry) inject.Entry) audit.Sources {
 	s := audit.Sources{System: r.system, Brokers: r.stack.Brokers(), RedisURL: r.stack.RedisURL(), Databases: map[string]string{}}
 	for _, service := range client.Services() {
 		s.Databases[service] = r.stack.DatabaseURL(service)
 	}
 	if r.provider != nil {
-		s.Ledger = func(context.Context) ([]audit.Charge, error) { return r.charges(said), nil }
-		s.Parcels = func(context.Context) ([]audit.Parcel, error) { return r.parcels(said), nil }
+		s.Ledger = func(context.Context) ([]audit.Charge, error) { return r.charges(as), nil }
+		s.Parcels = func(context.Context) ([]audit.Parcel, error) { return r.parcels(as), nil }
 	}
 	return s
 }

@@ -244,13 +244,14 @@ func (e *Entry) lie(m Manner, honest answer) answer {
 	if m == Pretends {
 		return honest
 	}
-	e.Done = false
-	if e.Kind == "charge" {
-		e.Refusal = "card_declined"
-		return answer{http.StatusPaymentRequired, map[string]any{"code": e.Refusal, "detail": "the card was declined"}}
-	}
-	e.Refusal = "region_not_served"
-	return answer{http.StatusUnprocessableEntity, map[string]any{"code": e.Refusal, "detail": "not there"}}
+	e.Done, e.Refusal = false, map[string]string{"charge": "card_declined", "parcel": "region_not_served"}[e.Kind]
+	return e.refused()
+}
+
+// refused is what is said of an entry with a Refusal.
+func (e *Entry) refused() answer {
+	status := map[string]int{"charge": http.StatusPaymentRequired, "parcel": http.StatusUnprocessableEntity}[e.Kind]
+	return answer{status, map[string]any{"code": e.Refusal, "detail": "the sandbox's reason"}}
 }
 
 func (p *Provider) charge(e *Entry, r request) answer {
@@ -265,7 +266,7 @@ func (p *Provider) charge(e *Entry, r request) answer {
 		e.Refusal = "insufficient_funds"
 	}
 	if e.Refusal != "" {
-		return answer{http.StatusPaymentRequired, map[string]any{"code": e.Refusal, "detail": "the sandbox's reason"}}
+		return e.refused()
 	}
 	e.Done, e.Amount, e.Currency = true, r.Amount, r.Currency
 	return answer{http.StatusCreated, map[string]any{"reference": "ch_" + e.Key}}
@@ -277,7 +278,9 @@ func (p *Provider) parcel(e *Entry, r request) answer {
 		return answer{http.StatusConflict, map[string]any{"code": "called_off"}}
 	case r.Address.Country == "AQ":
 		e.Refusal = "region_not_served"
-		return answer{http.StatusUnprocessableEntity, map[string]any{"code": e.Refusal, "detail": "the sandbox's reason"}}
+	}
+	if e.Refusal != "" {
+		return e.refused()
 	}
 	e.Done = true
 	return answer{http.StatusCreated, parcelOf(e)}

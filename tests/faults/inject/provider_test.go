@@ -139,6 +139,8 @@ func TestProviderStandsByItsLies(t *testing.T) {
 		require.Equal(t, "card_declined", text["code"])
 		status, _ = s.ask("/charges", "declined", declined, soon)
 		require.Equal(t, http.StatusPaymentRequired, status)
+		status, _ = s.ask("/parcels", "denied parcel", `{"address":{"country":"DE"},"lines":[]}`, soon)
+		require.Equal(t, http.StatusUnprocessableEntity, status)
 	}
 	mend()
 	mend = p.Begin(inject.Pretends)
@@ -160,7 +162,7 @@ func TestProviderStandsByItsLies(t *testing.T) {
 		really[key] = fmt.Sprint(says[e.Done && !e.Undone], ", really ", says[e.Really().Done && !e.Really().Undone], ", ", e.Lie != "")
 	}
 	require.Equal(t, map[string]string{
-		"denied": "not done, really done, true", "pretended": "not done, really not done, true",
+		"denied": "not done, really done, true", "denied parcel": "not done, really done, true", "pretended": "not done, really not done, true",
 		"declined": "not done, really not done, false", "refused": "not done, really not done, false",
 	}, really)
 }
