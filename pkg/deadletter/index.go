@@ -18,10 +18,6 @@ import (
 // indexRetry is the wait before what failed is tried again.
 const indexRetry = time.Second
 
-// indexRejoin is how long the index's group waits for a member that does not join again. Whoever joins must be able to wait for
-// longer than that: one that gives up before, and joins anew, makes the group wait from the beginning, for ever.
-const indexRejoin = 5 * time.Second
-
 // Bounds of a transaction of rebuild.
 const (
 	rebuildLetters = 500
@@ -61,8 +57,6 @@ func Index(ctx context.Context, cfg kafka.Config, group, instanceID string, s *S
 func follow(ctx context.Context, cfg kafka.Config, group, instanceID string, s *Store, logger *slog.Logger) error {
 	settings := cfg.Sarama()
 	settings.Consumer.Group.InstanceId = instanceID
-	settings.Consumer.Group.Rebalance.Timeout = indexRejoin
-	settings.Net.ReadTimeout = 3 * indexRejoin
 	sub, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
 		Brokers: cfg.Brokers, Unmarshaler: kafka.Marshaler{}, OverwriteSaramaConfig: settings,
 		ConsumerGroup: IndexGroup(group), NackResendSleep: indexRetry,

@@ -13,6 +13,7 @@
 //
 // It promises that no input, however broken, becomes a 5xx by its shape: what reaches a handler is well-formed JSON
 // without duplicate names, NUL characters or invalid UTF-8, of bounded size and depth, and matches the OpenAPI
-// document; its query has no parameter that the document has not. It promises that an answer under an idempotency key is given again and its effect not done again, until the
-// key expires. It does not authenticate: Caller is what the router's Identify says.
+// document; its query has no parameter that the document has not. It promises that an answer under an idempotency key
+// is given again and its effect not done again, until the key expires. It does not authenticate: Caller is what the
+// router's Identify says.
 package httpapi

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -32,8 +33,7 @@ func queryParameters(doc *openapi3.T) queries {
 
 // check refuses parameters that the operation does not have: a filter with a slip in its name would select everything. It
 // refuses those that come twice where one would be taken and the other forgotten.
-func (q queries) check(r *http.Request) *Problem {
-	given := r.URL.Query()
+func (q queries) check(r *http.Request, given url.Values) *Problem {
 	if len(given) == 0 {
 		return nil
 	}

@@ -63,11 +63,11 @@ func Validate(doc *openapi3.T, opts MountOptions) func(http.Handler) http.Handle
 	return func(next http.Handler) http.Handler {
 		next = bySchema(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if p := checkStrings(r); p != nil {
-				Write(w, r, p)
-				return
+			query, p := checkStrings(r)
+			if p == nil {
+				p = known.check(r, query)
 			}
-			if p := known.check(r); p != nil {
+			if p != nil {
 				Write(w, r, p)
 				return
 			}
@@ -80,25 +80,25 @@ func Validate(doc *openapi3.T, opts MountOptions) func(http.Handler) http.Handle
 	}
 }
 
-// checkStrings refuses paths and queries with what no database stores.
-func checkStrings(r *http.Request) *Problem {
+// checkStrings refuses paths and queries with what no database stores, and returns the query.
+func checkStrings(r *http.Request) (url.Values, *Problem) {
 	if !storable(r.URL.Path) {
-		return BadRequest("the path must be UTF-8 without the NUL character")
+		return nil, BadRequest("the path must be UTF-8 without the NUL character")
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return BadRequest("the query is malformed: " + clip(err.Error()))
+		return nil, BadRequest("the query is malformed: " + clip(err.Error()))
 	}
 	for name, values := range query {
 		for _, v := range values {
 			if !storable(name) || !storable(v) {
-				return BadRequest("the request does not match the API", FieldError{
+				return nil, BadRequest("the request does not match the API", FieldError{
 					In: "query", Path: clip(strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", "?"), "?")), Detail: "must be UTF-8 without the NUL character",
 				})
 			}
 		}
 	}
-	return nil
+	return query, nil
 }
 
 func storable(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }

@@ -48,6 +48,9 @@ func (c Config) Sarama() *sarama.Config {
 	s.Version = sarama.V3_6_0_0
 	s.Net.DialTimeout = 3 * time.Second
 	s.Net.ReadTimeout = 10 * time.Second
+	// For so long a group waits for a member that does not join again. Whoever joins must be able to wait for longer than
+	// that: one that gives up before, and joins anew, makes the group wait from the beginning, for ever.
+	s.Consumer.Group.Rebalance.Timeout = 5 * time.Second
 	s.Net.WriteTimeout = 10 * time.Second
 	if c.Dial != nil {
 		s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, dialer(c.Dial)
