@@ -8,6 +8,24 @@ import (
 	"github.com/IBM/sarama"
 )
 
+// source is a partition that is being read.
+type source struct {
+	topic  string
+	number int32
+	// records are those that come, in their order. It is closed when the log has nothing where the reader stands; the
+	// partition must be taken up anew, wherever it begins then.
+	records chan []*sarama.ConsumerMessage
+	// gone is closed when nobody reads any more.
+	gone chan struct{}
+
+	// offset is the next record's, size how many bytes to ask for. They belong to whoever has the source in hand.
+	offset int64
+	size   int32
+	// session is where the source is read, and paused holds it back; the fetcher's mu guards them.
+	session *fetchSession
+	paused  bool
+}
+
 // read returns the block's records from the source's offset on, and the offset after them. What a transaction
 // wrote that was aborted is left out, and so are the marks of their ends.
 func (s *source) read(block *sarama.FetchResponseBlock, isolation sarama.IsolationLevel) (records []*sarama.ConsumerMessage, next int64) {

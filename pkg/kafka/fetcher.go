@@ -14,8 +14,10 @@ import (
 // Bounds of a fetcher.
 const (
 	// fetchWait is how long a broker holds a request back while it has nothing. A partition that comes to it, or goes on
-	// after a pause, waits for the request under way.
+	// after a pause, waits for the request under way. After a change it is newsWait, and doubles with each request:
+	// changes seldom come alone.
 	fetchWait = 250 * time.Millisecond
+	newsWait  = 10 * time.Millisecond
 	// fetchBytes bounds an answer, and partitionBytes what it has of one partition; a batch that is larger comes alone.
 	fetchBytes     = 16 << 20
 	partitionBytes = 1 << 20
@@ -53,24 +55,6 @@ type fetcher struct {
 	trouble string
 }
 
-// source is a partition that is being read.
-type source struct {
-	topic  string
-	number int32
-	// records are those that come, in their order. It is closed when the log has nothing where the reader stands; the
-	// partition must be taken up anew, wherever it begins then.
-	records chan []*sarama.ConsumerMessage
-	// gone is closed when nobody reads any more.
-	gone chan struct{}
-
-	// offset is the next record's, size how many bytes to ask for. They belong to whoever has the source in hand.
-	offset int64
-	size   int32
-	// session is where the source is read, and paused holds it back; the fetcher's mu guards them.
-	session *fetchSession
-	paused  bool
-}
-
 // fetchSession is what is read from one broker.
 type fetchSession struct {
 	broker int32
@@ -82,6 +66,8 @@ type fetchSession struct {
 	// broker knows of, with the offset and the size that it was told last.
 	id, epoch int32
 	asked     map[*source]asked
+	// wait is how long the broker may hold the next request back.
+	wait time.Duration
 }
 
 // asked is where, and how much, a broker was told to read.
@@ -270,10 +256,17 @@ func (f *fetcher) read(r *fetchSession) {
 		case len(sources) == 0:
 			select {
 			case <-r.news:
+				r.wait = 0
 			case <-f.ctx.Done():
 				return
 			}
 			continue
+		}
+		select {
+		case <-r.news:
+			r.wait = newsWait
+		default:
+			r.wait = min(max(2*r.wait, newsWait), fetchWait)
 		}
 		began := time.Now()
 		response, err := f.ask(r, sources)
@@ -327,7 +320,7 @@ func (r *fetchSession) request(sources []*source, isolation sarama.IsolationLeve
 		r.begin()
 	}
 	request := &sarama.FetchRequest{
-		Version: 11, MinBytes: 1, MaxWaitTime: int32(fetchWait.Milliseconds()), MaxBytes: fetchBytes,
+		Version: 11, MinBytes: 1, MaxWaitTime: int32(r.wait.Milliseconds()), MaxBytes: fetchBytes,
 		Isolation: isolation, SessionID: r.id, SessionEpoch: r.epoch,
 	}
 	for _, s := range sources {

@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -52,6 +53,52 @@ func TestAFetchNamesOnlyWhatMovedOn(t *testing.T) {
 		m.Ack()
 	}
 	require.LessOrEqual(t, most.Load(), int64(1), "partitions in a request, of 18")
+}
+
+// Partitions come one after another. One that comes while a broker holds a request back must not wait for as long as a
+// request may wait that nothing is to be added to.
+func TestNoFetchWaitsLongWhilePartitionsCome(t *testing.T) {
+	t.Parallel()
+	cluster, cfg := embedded(t, 20, "topic")
+	var mu sync.Mutex
+	told := map[int32]bool{}
+	var news, last []int32 // what requests waited for at most, in ms: those with a new partition, those after the last of these
+	cluster.ControlKey(kmsg.Fetch.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		fetch := request.(*kmsg.FetchRequest)
+		if fetch.SessionEpoch < 0 { // sarama's own
+			return nil, nil, false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		known := len(told)
+		for _, topic := range fetch.Topics {
+			for _, partition := range topic.Partitions {
+				told[partition.Partition] = true
+			}
+		}
+		if len(told) > known {
+			news, last = append(news, fetch.MaxWaitMillis), nil
+		} else {
+			last = append(last, fetch.MaxWaitMillis)
+		}
+		return nil, nil, false
+	})
+	subscribe(t, subscriber(t, kafka.SubscriberConfig{Config: cfg, Group: "group", Topics: []string{"topic"}}), "topic")
+	require.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(told) == 20 && len(last) >= 7
+	}, patience, tick)
+	mu.Lock()
+	defer mu.Unlock()
+	for _, wait := range append(news, last[0]) {
+		require.LessOrEqual(t, wait, int32(20))
+	}
+	for i, wait := range last[1:] {
+		require.Equal(t, min(2*last[i], 250), wait, "when nothing comes any more: %d", last)
+	}
+	require.Equal(t, int32(250), last[len(last)-1])
 }
 
 // Whatever a broker answers: what comes goes on where it stood, in order.
