@@ -124,6 +124,17 @@ test-e2e test-e2e-native test-e2e-compose: bin/gotestsum build ## the end-to-end
 	@STACK=$(if $(filter test-e2e,$@),embedded,$(@:test-e2e-%=%)) bin/orderctl run -- \
 		bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/$@.txt
 
+# By hand, after a change of package kafka: it takes a minute, or two of native servers. The unit tests have its short form.
+CONFORMANCE = TEST_CONFORMANCE=long bin/gotestsum --format testname -- -count=1 -parallel 2 -timeout 10m -run '^TestConformance$$' ./pkg/kafka
+
+.PHONY: test-conformance test-conformance-native
+test-conformance: bin/gotestsum ## Watermill's own suite for every Pub/Sub, in its long form; test-conformance-native: on Apache Kafka
+	@mkdir -p .build
+	@$(CONFORMANCE) 2>&1 | tee .build/$@.txt
+test-conformance-native: bin/gotestsum build
+	@mkdir -p .build
+	@STACK=native BROKERS=1 bin/orderctl run --servers-only -- bash -c "TEST_KAFKA_BROKERS=\$$KAFKA_BROKERS $(CONFORMANCE)" 2>&1 | tee .build/$@.txt
+
 # Three brokers, of which some are killed. By hand, after a change of package kafka: it takes two and a half minutes.
 .PHONY: test-cluster-native
 test-cluster-native: bin/gotestsum build ## what three Kafka brokers promise while one of them is down
