@@ -80,7 +80,9 @@ func (c arrayCodec[T]) Encode(value any, buf []byte) ([]byte, error) {
 			nulls = 1
 		}
 	}
-	buf = slices.Grow(buf, total)
+	if cap(buf)-len(buf) < total {
+		buf = slices.Grow(buf, total+total/4) // and room for the columns behind, which are smaller as a rule
+	}
 	for _, n := range []uint32{1, nulls, c.element, uint32(len(all)), 1} { //nolint:gosec // the server takes far fewer
 		buf = binary.BigEndian.AppendUint32(buf, n)
 	}
