@@ -33,7 +33,7 @@ func registerArrays(m *pgtype.Map) {
 const null = -1
 
 func appendInt(to []byte, n int64) []byte {
-	return binary.BigEndian.AppendUint64(to, uint64(n)) //nolint:gosec // the bits are the same
+	return binary.BigEndian.AppendUint64(to, uint64(n))
 }
 
 // appendTime writes microseconds since the year 2000, which is PostgreSQL's way.
@@ -83,7 +83,7 @@ func (c arrayCodec[T]) Encode(value any, buf []byte) ([]byte, error) {
 	if cap(buf)-len(buf) < total {
 		buf = slices.Grow(buf, total+total/4) // and room for the columns behind, which are smaller as a rule
 	}
-	for _, n := range []uint32{1, nulls, c.element, uint32(len(all)), 1} { //nolint:gosec // the server takes far fewer
+	for _, n := range []uint32{1, nulls, c.element, uint32(len(all)), 1} {
 		buf = binary.BigEndian.AppendUint32(buf, n)
 	}
 	for _, v := range all {
@@ -92,7 +92,7 @@ func (c arrayCodec[T]) Encode(value any, buf []byte) ([]byte, error) {
 			buf = binary.BigEndian.AppendUint32(buf, math.MaxUint32)
 			continue
 		}
-		buf = c.put(binary.BigEndian.AppendUint32(buf, uint32(n)), v) //nolint:gosec // a size
+		buf = c.put(binary.BigEndian.AppendUint32(buf, uint32(n)), v)
 	}
 	return buf, nil
 }
