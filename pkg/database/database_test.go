@@ -272,7 +272,7 @@ func TestMigrateMistakes(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, url string) {
 		db := open(t, url)
 		err := db.Migrate(t.Context(), "other", migration(`CREATE TABLE other (at {{time}});`))
-		require.ErrorContains(t, err, "{{time}} is not known; allowed: {{identity}} {{timestamp}} {{bytes}} {{json}}")
+		require.ErrorContains(t, err, "{{time}} is not known; allowed: {{identity}} {{timestamp}} {{bytes}} {{json}} {{postgres}}")
 		require.ErrorContains(t, err, "0001_things.sql")
 		require.ErrorContains(t, db.Migrate(t.Context(), "Bad Name", things), `migrate "Bad Name"`)
 		require.ErrorContains(t, db.Migrate(t.Context(), "none", fstest.MapFS{}), "no migration")

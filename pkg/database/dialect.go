@@ -39,6 +39,7 @@ var words = map[Dialect]map[string]string{
 		"timestamp": "TIMESTAMPTZ",
 		"bytes":     "BYTEA",
 		"json":      "::jsonb", // behind a text, to look into it with ->>
+		"postgres":  "",        // before a line that is for PostgreSQL alone
 	},
 	SQLite: {
 		// Without AUTOINCREMENT the highest number would be given out again once its row is deleted.
@@ -47,6 +48,7 @@ var words = map[Dialect]map[string]string{
 		"timestamp": "TIMESTAMP",
 		"bytes":     "BLOB",
 		"json":      "",
+		"postgres":  "--",
 	},
 }
 
@@ -64,7 +66,7 @@ func (d Dialect) translate(file string, text []byte) ([]byte, error) {
 		return []byte(sql)
 	})
 	if len(unknown) > 0 {
-		return nil, fault.Permanentf("migration %s: {{%s}} is not known; allowed: {{identity}} {{timestamp}} {{bytes}} {{json}}",
+		return nil, fault.Permanentf("migration %s: {{%s}} is not known; allowed: {{identity}} {{timestamp}} {{bytes}} {{json}} {{postgres}}",
 			file, strings.Join(unknown, "}} {{"))
 	}
 	return out, nil

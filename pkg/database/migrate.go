@@ -23,8 +23,8 @@ const migrateTimeout = 5 * time.Minute
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,40}$`)
 
 // Migrate brings the tables of one owner (a package or a service, by name) to their newest version. fsys holds its
-// migrations at the top, named NNNN_what.sql in goose's format, with {{identity}}, {{timestamp}}, {{bytes}} and {{json}} where
-// the databases differ. What has been applied is kept in the table goose_<name>.
+// migrations at the top, named NNNN_what.sql in goose's format, with {{identity}}, {{timestamp}}, {{bytes}}, {{json}} and
+// {{postgres}} where the databases differ. What has been applied is kept in the table goose_<name>.
 //
 // Any number of processes may migrate at once: one does the work, the others wait.
 func (db *DB) Migrate(ctx context.Context, name string, fsys fs.FS) error {

@@ -110,6 +110,7 @@ func openPostgres(ctx context.Context, rawURL string, o options) (*DB, error) {
 		c.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
 		})
+		registerArrays(c.TypeMap())
 		return nil
 	}))
 	n := o.maxConns

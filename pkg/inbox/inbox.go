@@ -76,9 +76,11 @@ func Unmark(ctx context.Context, tx *database.Tx, consumer string, ids ...string
 func Seen(ctx context.Context, db *database.DB, consumer string, ids ...string) (map[string]bool, error) {
 	seen := make(map[string]bool, len(ids))
 	for chunk := range slices.Chunk(ids, db.Dialect().Batch()) {
-		in, args := db.Dialect().In(chunk)
-		rows, err := db.QueryContext(ctx, fmt.Sprintf(`SELECT message_id FROM inbox WHERE message_id %s AND consumer = $%d`, in, len(args)+1),
-			append(args, consumer)...)
+		asked, args := db.Dialect().Columns(database.Texts(chunk))
+		// Each id is looked up by itself. For a list of ids PostgreSQL makes a plan while the table is small, and keeps it for a
+		// while as that grows, which reads all that the consumer has ever marked.
+		rows, err := db.QueryContext(ctx, fmt.Sprintf(`WITH asked (id) AS (%s) SELECT id FROM asked
+			WHERE (SELECT 1 FROM inbox WHERE consumer = $%d AND message_id = asked.id) = 1`, asked, len(args)+1), append(args, consumer)...)
 		if err == nil {
 			err = collect(rows, seen)
 		}

@@ -166,3 +166,32 @@ func TestPurgeOfMany(t *testing.T) {
 		require.Empty(t, mark(t, db, "payment", at, "young"))
 	})
 }
+
+// What it costs to look for a few does not depend on how many there are, also when PostgreSQL made its plan while they were
+// few.
+func TestSeenLooksAtWhatItIsAsked(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		db := databasetest.OpenOne(t, url, map[string]fs.FS{"inbox": inbox.Migrations})
+		look := func() (rows int64) {
+			before, _ := databasetest.RowsRead(t, db, "inbox")
+			seen, err := inbox.Seen(t.Context(), db, "payment", "a-1", "a-2", "a-3", "never")
+			require.NoError(t, err)
+			require.Len(t, seen, 3)
+			after, _ := databasetest.RowsRead(t, db, "inbox")
+			return after - before
+		}
+		ids := func(kind string, n int) []string {
+			ids := make([]string, n)
+			for i := range ids {
+				ids[i] = fmt.Sprint(kind, "-", i)
+			}
+			return ids
+		}
+		mark(t, db, "payment", at, ids("a", 10)...)
+		databasetest.Analyze(t, db)
+		look()
+		mark(t, db, "payment", at, ids("b", 10_000)...)
+		require.LessOrEqual(t, look(), int64(3))
+	})
+}

@@ -15,7 +15,8 @@ type batch struct {
 	more  bool           // there may be others behind
 }
 
-// next looks for rows to send. Lanes that pause are left out, but for the rows at which they stopped.
+// next looks for rows to send. Lanes that pause are left out, but for the rows at which they stopped. On PostgreSQL what was
+// sent before is deleted by the same statement: a round trip costs more than either.
 func (r *Relay) next(ctx context.Context) (batch, error) {
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()
@@ -36,10 +37,12 @@ func (r *Relay) next(ctx context.Context) (batch, error) {
 			b.more = min(b.end, r.horizon.settled) > from
 		}
 	}
+	left.sent = r.sent
 	items, full, err := rowsFrom(ctx, r.db, from, left, r.opts.Limit, maxBatchBytes)
 	if err != nil {
 		return batch{}, err
 	}
+	r.sent = r.sent[:0]
 	b.items = items
 	if full {
 		b.end, b.more = items[len(items)-1].seq+1, true

@@ -44,7 +44,7 @@ type leases struct {
 	renewed time.Time
 	began   bool
 	shared  bool // with other relays
-	changed bool // shards were won or lost since keep last said so
+	changed bool // shards were won or lost since moved last said so
 }
 
 func newLeases(db *database.DB, opts RelayOptions) *leases {
@@ -89,20 +89,26 @@ type leaseRow struct {
 	until time.Time
 }
 
-// keep makes sure that what is held is held for at least a third of its time, and that it is a fair share. It asks the
-// database no more often than every, and renews no more often than a third of the leases' time. changed tells that
-// shards were won or lost since it last said so. It is called between two batches: what it gives back, nothing is under
-// way of.
-func (l *leases) keep(ctx context.Context) (changed bool, err error) {
+// due tells that it is time to keep them. That is no more often than every.
+func (l *leases) due() bool { return l.now().Sub(l.looked) >= l.every }
+
+// keep makes sure that what is held is held for at least a third of its time, and that it is a fair share. It renews no
+// more often than a third of the leases' time. It is called between two batches: what it gives back, nothing is under way
+// of, and all that was sent of it is deleted.
+func (l *leases) keep(ctx context.Context) error {
 	now := l.now()
-	if now.Sub(l.looked) >= l.every {
-		if err := l.look(ctx, now); err != nil {
-			return false, err
-		}
-		l.looked = now
+	if err := l.look(ctx, now); err != nil {
+		return err
 	}
-	changed, l.changed = l.changed, false
-	return changed, nil
+	l.looked = now
+	return nil
+}
+
+// moved tells that shards were won or lost since it last said so.
+func (l *leases) moved() bool {
+	changed := l.changed
+	l.changed = false
+	return changed
 }
 
 func (l *leases) look(ctx context.Context, now time.Time) error {

@@ -55,6 +55,8 @@ const (
 	// quickPoll is the shortest poll, while other replicas' rows keep coming, and sharedPoll the longest while there are others:
 	// half of what they commit is for this one to send, and no commit of theirs wakes it.
 	quickPoll, sharedPoll = 20 * time.Millisecond, 100 * time.Millisecond
+	// sentRest is how long what was sent may be in the table still, when nothing comes behind it.
+	sentRest = 50 * time.Millisecond
 	// dbTimeout bounds each step of the relay in the database.
 	dbTimeout = 10 * time.Second
 	// abandonAfter is how much longer than told a sender may take once the relay is to stop.
@@ -76,7 +78,7 @@ type Relay struct {
 	settled time.Time // when horizon.settle was last asked
 	poll    time.Duration
 	woken   bool    // by a commit, since it last looked
-	sent    []int64 // acknowledged rows whose deletion is outstanding
+	sent    []int64 // acknowledged rows whose deletion is outstanding, at most those of one batch
 	paused  pauses
 	broken  bool // the sender has broken its promise, and the log says so
 }
@@ -188,10 +190,6 @@ func (r *Relay) rest(ctx context.Context, p pace) {
 
 // round sends one batch. ctx ends what may be broken off, work what should be finished.
 func (r *Relay) round(ctx, work context.Context) (pace, error) {
-	// Before anything is given back to other relays: they would send it again.
-	if err := r.removeSent(work); err != nil {
-		return pace{}, err
-	}
 	if err := r.keep(work); err != nil {
 		return pace{}, err
 	}
@@ -225,8 +223,10 @@ func (r *Relay) round(ctx, work context.Context) (pace, error) {
 	for _, seq := range b.freed {
 		r.horizon.from = min(r.horizon.from, seq)
 	}
-	if err := r.removeSent(work); err != nil {
-		return pace{}, err
+	if r.db.Dialect() == database.SQLite {
+		if err := r.removeSent(work); err != nil {
+			return pace{}, err
+		}
 	}
 	switch {
 	case len(b.items) > len(b.tries) && sent == 0:
@@ -241,6 +241,9 @@ func (r *Relay) round(ctx, work context.Context) (pace, error) {
 	}
 	rest := r.paused.until(r.opts.Now(), min(r.poll, most, r.leases.every))
 	r.poll = min(2*r.poll, most)
+	if len(r.sent) > 0 {
+		rest = min(rest, sentRest)
+	}
 	return pace{wait: rest, wakeable: true}, nil
 }
 
@@ -249,17 +252,23 @@ func (r *Relay) round(ctx, work context.Context) (pace, error) {
 func (r *Relay) keep(work context.Context) error {
 	ctx, cancel := context.WithTimeout(work, dbTimeout)
 	defer cancel()
-	changed, err := r.leases.keep(ctx)
-	if err != nil {
-		return err
+	if r.leases.due() {
+		// First, because what is given back to other relays they would send again.
+		if err := r.removeSent(work); err != nil {
+			return err
+		}
+		if err := r.leases.keep(ctx); err != nil {
+			return err
+		}
 	}
-	if changed {
+	if r.leases.moved() {
 		// What is known of lanes and rows is of other shards.
 		clear(r.paused.lanes)
 		r.horizon.reset()
 	}
 	if r.horizon.from == 0 || r.settled != r.leases.looked {
-		err, r.settled = r.horizon.settle(ctx, r.db), r.leases.looked
+		r.settled = r.leases.looked
+		return r.horizon.settle(ctx, r.db)
 	}
-	return err
+	return nil
 }

@@ -30,10 +30,11 @@ const columns = `seq, topic, aggregateid, headers, payload`
 // window bounds how many rows one look walks over that it leaves out.
 const window = 1 << 16
 
-// filter is what a look leaves out: lanes that pause, and shards that are not held.
+// filter is what a look leaves out: lanes that pause, and shards that are not held. What was sent it deletes.
 type filter struct {
 	paused *pauses
 	shards []int64 // nil when all are held
+	sent   []int64 // on PostgreSQL alone
 }
 
 func (f filter) on() bool { return len(f.paused.lanes) > 0 || f.shards != nil }
@@ -45,7 +46,7 @@ func (f filter) on() bool { return len(f.paused.lanes) > 0 || f.shards != nil }
 // committed between them.
 func rowsFrom(ctx context.Context, db *database.DB, from int64, f filter, limit, maxBytes int) (items []item, full bool, err error) {
 	text, args := `SELECT `+columns+` FROM outbox WHERE seq >= $1 ORDER BY seq LIMIT $2`, []any{from, limit}
-	if f.on() {
+	if f.on() || len(f.sent) > 0 {
 		text, args = f.query(db.Dialect(), from, limit)
 	}
 	items, cut, err := load(ctx, db, maxBytes, text, args...)
@@ -53,23 +54,30 @@ func rowsFrom(ctx context.Context, db *database.DB, from int64, f filter, limit,
 }
 
 // query is rowsFrom's with a filter. NOT IN of a subquery, because PostgreSQL makes a hash table of it and still walks
-// the rows in order, no farther than to the limit; an anti join would sort them all.
+// the rows in order, no farther than to the limit; an anti join would sort them all. What the statement deletes it still sees.
 func (f filter) query(d database.Dialect, from int64, limit int) (text string, args []any) {
-	var conditions []string
-	with := ""
+	var with, conditions []string
 	if len(f.paused.lanes) > 0 {
 		text, args = d.Columns(f.paused.columns()...)
-		with = `WITH paused AS (` + text + `) ` // in front, as Columns wants it
+		with = append(with, `paused AS (`+text+`)`) // in front, as Columns wants it
 		conditions = append(conditions, `(topic, aggregateid) NOT IN (SELECT * FROM paused)`)
 	}
 	arg := func(value any) string {
 		args = append(args, value)
 		return "$" + strconv.Itoa(len(args))
 	}
+	if len(f.sent) > 0 {
+		sent := arg(f.sent) + `::bigint[]`
+		with = append(with, `sent AS (`+deletion(d, `= ANY(`+sent+`)`)+`)`)
+		conditions = append(conditions, `seq NOT IN (SELECT unnest(`+sent+`))`)
+	}
 	if f.shards != nil {
 		conditions = append(conditions, shardOf+` = ANY(`+arg(f.shards)+`::bigint[])`)
 	}
-	return with + `SELECT ` + columns + ` FROM (SELECT * FROM outbox WHERE seq >= ` + arg(from) + ` ORDER BY seq LIMIT ` + arg(window) + `) AS oldest
+	if len(with) > 0 {
+		text = `WITH ` + strings.Join(with, `, `) + ` `
+	}
+	return text + `SELECT ` + columns + ` FROM (SELECT * FROM outbox WHERE seq >= ` + arg(from) + ` ORDER BY seq LIMIT ` + arg(window) + `) AS oldest
 		WHERE ` + strings.Join(conditions, ` AND `) + ` ORDER BY seq LIMIT ` + arg(limit), args
 }
 
@@ -128,16 +136,20 @@ func rebuild(headers, payload string) (event.Event, error) {
 
 // remove deletes rows that were acknowledged. Whoever does it, and whenever, it is right: what is acknowledged is in its
 // topic, behind all older rows of its lane, and needs to be sent no more.
-//
-// So PostgreSQL need not wait for its disk: a deletion that a crash undoes is a row that is sent again.
 func remove(ctx context.Context, db *database.DB, seqs []int64) error {
 	in, args := db.Dialect().InInts(seqs)
-	query := `DELETE FROM outbox WHERE seq ` + in
-	if db.Dialect() == database.Postgres {
-		query += ` AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'`
-	}
-	if _, err := db.ExecContext(ctx, query, args...); err != nil {
+	if _, err := db.ExecContext(ctx, deletion(db.Dialect(), in), args...); err != nil {
 		return fmt.Errorf("delete %d sent rows from outbox: %w", len(seqs), err)
 	}
 	return nil
+}
+
+// deletion is the statement of remove. PostgreSQL need not wait for its disk: a deletion that a crash undoes is a row that is
+// sent again.
+func deletion(d database.Dialect, in string) string {
+	query := `DELETE FROM outbox WHERE seq ` + in
+	if d == database.Postgres {
+		query += ` AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'`
+	}
+	return query
 }

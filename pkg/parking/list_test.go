@@ -2,6 +2,7 @@ package parking_test
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/orderflow/orderflow/pkg/database"
+	"github.com/orderflow/orderflow/pkg/database/databasetest"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/pkg/parking"
 )
@@ -142,5 +144,38 @@ func TestAKeyOfManyMessages(t *testing.T) {
 		require.Equal(t, 60, k.Messages)
 		require.Len(t, messages, 50)
 		require.Equal(t, "t-0-0", messages[0].ID)
+	})
+}
+
+// What it costs to look for a few, or to remove them, does not depend on how many are parked, also when PostgreSQL made its
+// plan while hardly anything was.
+func TestCostDoesNotGrowWithWhatIsParked(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		db := databasetest.OpenOne(t, url, map[string]fs.FS{"parked": parking.Migrations})
+		s := newStore(db)
+		park := func(from, n int64) {
+			all := make([]kafka.Parked, n)
+			for i := range all {
+				all[i] = parked(0, from+int64(i), fmt.Sprint("key", from+int64(i)), "v")
+			}
+			require.NoError(t, s.Park(t.Context(), all...))
+		}
+		look := func(offset int64) (rows int64) {
+			before, _ := databasetest.RowsRead(t, db, "parked")
+			for _, waits := range []bool{true, false} {
+				waiting, err := s.Waiting(t.Context(), fmt.Sprint("key", offset), "none")
+				require.NoError(t, err)
+				require.Equal(t, waits, waiting[fmt.Sprint("key", offset)])
+				require.NoError(t, s.Remove(t.Context(), "t", 0, offset))
+			}
+			after, _ := databasetest.RowsRead(t, db, "parked")
+			return after - before
+		}
+		park(1, 10)
+		databasetest.Analyze(t, db)
+		look(1)
+		park(100, 5_000)
+		require.LessOrEqual(t, look(2), int64(4))
 	})
 }

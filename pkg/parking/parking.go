@@ -228,8 +228,14 @@ type executor interface {
 
 func (s *Store) remove(ctx context.Context, in executor, ids []string) error {
 	for chunk := range slices.Chunk(ids, in.Dialect().Batch()) {
-		among, args := in.Dialect().In(chunk)
-		_, err := in.ExecContext(ctx, fmt.Sprintf(`DELETE FROM parked WHERE id %s AND consumer = $%d`, among, len(args)+1), append(args, s.group)...)
+		asked, args := in.Dialect().Columns(database.Texts(chunk))
+		row, among := "rowid", "IN (%s)"
+		if in.Dialect() == database.Postgres {
+			row, among = "ctid", "= ANY (ARRAY(%s))"
+		}
+		// One by one, as inbox.Seen does it and why.
+		found := fmt.Sprintf(`SELECT (SELECT %s FROM parked WHERE consumer = $%d AND id = asked.id) FROM asked`, row, len(args)+1)
+		_, err := in.ExecContext(ctx, `WITH asked (id) AS (`+asked+`) DELETE FROM parked WHERE `+row+` `+fmt.Sprintf(among, found), append(args, s.group)...)
 		if err != nil {
 			return fmt.Errorf("remove %d parked messages: %w", len(chunk), database.Classify(err))
 		}

@@ -137,7 +137,7 @@ func (st StepState) undoTries() int { return st.UndoAttempts - max(0, st.Retried
 
 func (s State) clone() State {
 	s.Steps = slices.Clone(s.Steps)
-	s.Journal = slices.Clone(s.Journal)
+	s.Journal = append(make([]Entry, 0, len(s.Journal)+4), s.Journal...) // and room for what a turn notes
 	s.Data = slices.Clone(s.Data)
 	return s
 }

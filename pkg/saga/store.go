@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"encoding/json"
@@ -123,7 +124,7 @@ func (s State) changedSince(before State) bool {
 // row is a saga as the table has it, or why it cannot be read.
 type row struct {
 	State
-	text string
+	text string // to be written
 	err  error
 }
 
@@ -149,15 +150,19 @@ var sagas = &database.Table[row]{
 		var (
 			r       row
 			id      string
+			text    []byte
 			version int64
 			status  Status
 			created time.Time
 			skip    any
 		)
-		if err := columns.Scan(&id, &skip, &skip, &version, &status, &skip, &r.text, &skip, &created, &skip, &skip); err != nil {
+		if err := columns.Scan(&id, &skip, &skip, &version, &status, &skip, &text, &skip, &created, &skip, &skip); err != nil {
 			return r, err
 		}
-		if err := json.Unmarshal([]byte(r.text), &r.State); err != nil {
+		// Room for what there is, at once.
+		r.Steps = make([]StepState, 0, bytes.Count(text, []byte(`"name":`)))
+		r.Journal = make([]Entry, 0, bytes.Count(text, []byte(`"kind":`)))
+		if err := json.Unmarshal(text, &r.State); err != nil {
 			r.err = fault.Permanentf("read saga %s: %w", id, err) // no other's business
 			r.State = State{Status: status, StartedAt: created.UTC()}
 		}

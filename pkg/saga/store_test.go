@@ -2,9 +2,11 @@ package saga_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -261,4 +263,33 @@ func total(t *testing.T, reg *prometheus.Registry, name string) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// A state of several kilobytes is in its row: PostgreSQL has nothing of it in another table.
+func TestStatesStayInTheirRows(t *testing.T) {
+	on(t, func(t *testing.T, db *database.DB) {
+		if db.Dialect() == database.SQLite {
+			return // it has no other table
+		}
+		def := threeSteps(t)
+		st, _ := newStore(t, def)
+		inOther := func(id string, data []byte) (bytes int) {
+			require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+				_, _, err := st.Start(ctx, tx, def, id, data, sagatest.Base)
+				return err
+			}))
+			require.NoError(t, db.QueryRowContext(t.Context(),
+				"SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE relname = 'sagas'").Scan(&bytes))
+			return bytes
+		}
+		data := func(n int) []byte { // that cannot be compressed well
+			var text strings.Builder
+			for text.Len() < n {
+				text.WriteString(rand.Text())
+			}
+			return []byte(`"` + text.String() + `"`)
+		}
+		require.Zero(t, inOther("a", data(6_000)))
+		require.NotZero(t, inOther("b", data(60_000)), "this test can fail")
+	})
 }

@@ -49,7 +49,18 @@ func kinds() map[string]func(testing.TB) string {
 // Open opens the database until the test ends, and applies the migrations, by name.
 func Open(t testing.TB, url string, migrations map[string]fs.FS) *database.DB {
 	t.Helper()
-	db, err := database.Open(t.Context(), url)
+	return open(t, url, migrations)
+}
+
+// OpenOne is Open with one connection, for Analyze and RowsRead.
+func OpenOne(t testing.TB, url string, migrations map[string]fs.FS) *database.DB {
+	t.Helper()
+	return open(t, url, migrations, database.MaxConns(1))
+}
+
+func open(t testing.TB, url string, migrations map[string]fs.FS, opts ...database.Option) *database.DB {
+	t.Helper()
+	db, err := database.Open(t.Context(), url, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	for name, fsys := range migrations {
@@ -76,4 +87,28 @@ func postgresURL(t testing.TB, server string) string {
 	})
 	u.Path = "/" + name
 	return u.String()
+}
+
+// Analyze has the database plan from now on for tables as small or large as they are now.
+func Analyze(t testing.TB, db *database.DB) {
+	t.Helper()
+	for _, statement := range []string{"VACUUM", "ANALYZE"} {
+		_, err := db.ExecContext(t.Context(), statement)
+		require.NoError(t, err)
+	}
+}
+
+// RowsRead returns how many rows of table what reads the database through db has looked at by an index so far. On
+// SQLite, which does not count, ok is false.
+func RowsRead(t testing.TB, db *database.DB, table string) (n int64, ok bool) {
+	t.Helper()
+	if db.Dialect() == database.SQLite {
+		return 0, false
+	}
+	// A connection tells the server now and then what it has done; db must have one alone.
+	_, err := db.ExecContext(t.Context(), "SELECT pg_stat_force_next_flush()")
+	require.NoError(t, err)
+	err = db.QueryRowContext(t.Context(), "SELECT COALESCE(SUM(idx_tup_read), 0) FROM pg_stat_user_indexes WHERE relname = $1", table).Scan(&n)
+	require.NoError(t, err)
+	return n, true
 }
