@@ -124,7 +124,7 @@ test-e2e test-e2e-native test-e2e-compose: bin/gotestsum build ## the end-to-end
 	@STACK=$(if $(filter test-e2e,$@),embedded,$(@:test-e2e-%=%)) bin/orderctl run -- \
 		bin/gotestsum --format testname -- -count=1 -timeout 10m ./tests/... 2>&1 | tee .build/$@.txt
 
-# By hand, after a change of package kafka: it takes a minute, or two of native servers. The unit tests have its short form.
+# By hand, after a change of package kafka: half a minute, and on native servers one. The unit tests have its short form.
 CONFORMANCE = TEST_CONFORMANCE=long bin/gotestsum --format testname -- -count=1 -parallel 2 -timeout 10m -run '^TestConformance$$' ./pkg/kafka
 
 .PHONY: test-conformance test-conformance-native
