@@ -75,6 +75,30 @@ func BenchmarkValidate(b *testing.B) {
 	}
 }
 
+// BenchmarkJSON reads and writes a typed message, an order of one line.
+func BenchmarkJSON(b *testing.B) {
+	data := created(1)
+	var order events.OrderCreated
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			order = events.OrderCreated{}
+			if err := json.Unmarshal(data, &order); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("encode", func(b *testing.B) {
+		require.NoError(b, json.Unmarshal(data, &order))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := json.Marshal(order); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
 // cpu is what this process has used of its cores.
 func cpu(tb testing.TB) time.Duration {
 	tb.Helper()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"github.com/orderflow/orderflow/pkg/event"
 	"github.com/orderflow/orderflow/pkg/fault"
 )
 
@@ -46,6 +47,15 @@ const (
 
 func newCall(n int) *call {
 	return &call{entries: make([]entry, n), left: n, done: make(chan struct{})}
+}
+
+// callOf sends events.
+func callOf(batch []event.Addressed) *call {
+	c := newCall(len(batch))
+	for i, a := range batch {
+		c.set(i, a.Topic, c.bytes(a.Event.Key), a.Event.Data, a.Event.AllHeaders())
+	}
+	return c
 }
 
 // set makes the i-th entry, as Record.message does.

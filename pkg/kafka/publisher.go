@@ -91,11 +91,7 @@ func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 // may be in the log nevertheless. When an event is not sent, none behind it with its topic and key is: a batch may have many
 // of one key. It may go on after ctx has ended, so the events' data must not be changed afterwards.
 func (p *Publisher) SendBatch(ctx context.Context, batch []event.Addressed) []error {
-	c := newCall(len(batch))
-	for i, a := range batch {
-		c.set(i, a.Topic, c.bytes(a.Event.Key), a.Event.Data, a.Event.AllHeaders())
-	}
-	return p.send(ctx, &p.messages, c)
+	return p.send(ctx, &p.messages, callOf(batch))
 }
 
 // SendRecord sends r's key, value and headers as they are to r.Topic. Errors are those of SendBatch. It keeps no order

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"flag"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -22,15 +23,21 @@ var (
 	waiting = flag.Int("outbox.waiting", 50_000, "rows that wait while BenchmarkRelay measures")
 )
 
-// BenchmarkPublish is what a transaction that publishes ten events costs, one op an event.
+// BenchmarkPublish is what a transaction that publishes so many events costs, its begin and commit included. An op is an event.
 func BenchmarkPublish(b *testing.B) {
-	databasetest.EachBench(b, func(b *testing.B, url string) {
-		box := newBox(databasetest.Open(b, url, migrations), outbox.Options{})
-		b.ReportAllocs()
-		for range (b.N + 9) / 10 {
-			publish(b, box, "key", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
-		}
-	})
+	for _, size := range []int{1, 16, 256} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			databasetest.EachBench(b, func(b *testing.B, url string) {
+				box := newBox(databasetest.Open(b, url, migrations), outbox.Options{})
+				ns := make([]int, size)
+				b.ReportAllocs()
+				b.ResetTimer()
+				for range (b.N + size - 1) / size {
+					publish(b, box, "key", ns...)
+				}
+			})
+		})
+	}
 }
 
 // BenchmarkRelay is what a row costs from its insert to its deletion, with a sender that answers at once: 1,000 rows of

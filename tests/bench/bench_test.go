@@ -27,13 +27,13 @@ func TestShortBenchmark(t *testing.T) {
 	data, plot := filepath.Join(dir, "bench.json"), filepath.Join(dir, "bench.svg")
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "bench", "--stack=embedded", "--brokers=1", "--in-flight=8", "--rate=10",
+	cmd := exec.CommandContext(ctx, program, "bench", "--stack=embedded", "--brokers=1", "--in-flight=8", "--saga-alone=8", "--rate=10",
 		"--duration=2s", "--warmup=1s", "--seed=7", "--json", data, "--svg", plot)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it stops its stack
 	cmd.WaitDelay = 30 * time.Second
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	for _, want := range []string{"seed 7", "Closed loop", "Open loop", "CPU an order by component", "The books balanced after every load"} {
+	for _, want := range []string{"seed 7", "Closed loop", "saga alone 8", "Open loop", "CPU an order by component", "The books balanced after every load"} {
 		require.Contains(t, string(out), want)
 	}
 
@@ -44,6 +44,7 @@ func TestShortBenchmark(t *testing.T) {
 		Runs []struct {
 			Load struct {
 				InFlight int     `json:"in_flight"`
+				Alone    bool    `json:"saga_alone"`
 				Rate     float64 `json:"rate_per_s"`
 			} `json:"load"`
 			Figures struct {
@@ -64,13 +65,15 @@ func TestShortBenchmark(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal(text, &report))
 	require.True(t, report.OK)
-	require.Len(t, report.Runs, 2)
+	require.Len(t, report.Runs, 3)
 	require.Equal(t, 8, report.Runs[0].Load.InFlight)
-	require.Equal(t, 10.0, report.Runs[1].Load.Rate)
-	require.Equal(t, 30, report.Runs[1].Figures.Orders, "ten a second for three seconds, however slow the machine")
-	require.Equal(t, 20.0, report.Runs[1].Figures.Latency["count"])
-	for _, run := range report.Runs {
+	require.Equal(t, 8, report.Runs[1].Load.InFlight)
+	require.Equal(t, 10.0, report.Runs[2].Load.Rate)
+	require.Equal(t, 30, report.Runs[2].Figures.Orders, "ten a second for three seconds, however slow the machine")
+	require.Equal(t, 20.0, report.Runs[2].Figures.Latency["count"])
+	for i, run := range report.Runs {
 		f := run.Figures
+		require.Equal(t, i == 1, run.Load.Alone)
 		require.Positive(t, f.PerSecond)
 		require.Equal(t, f.Orders, f.Confirmed+f.Cancelled)
 		require.Greater(t, f.Latency["p50_ms"], f.Accept["p50_ms"])
@@ -78,7 +81,11 @@ func TestShortBenchmark(t *testing.T) {
 		names := map[string]bool{}
 		for _, c := range f.Parts {
 			names[c.Name] = true
-			require.Positive(t, c.CPU, c.Name)
+			if run.Load.Alone && (c.Name == "notification" || c.Name == "analytics") {
+				require.LessOrEqual(t, c.CPU*float64(f.Orders), 10.0, "%s stands still: a tick of 10 ms at most", c.Name)
+			} else {
+				require.Positive(t, c.CPU, c.Name)
+			}
 			require.Greater(t, c.Peak, 5.0, c.Name)
 		}
 		require.Len(t, names, len(client.Services())+1, "the services and the driver: %v", names)

@@ -22,6 +22,8 @@ const (
 	maxInFlight = 4096
 	maxRate     = 20000
 	maxWindow   = 10 * time.Minute
+	// maxAlone bounds a load after which services catch up that stood still.
+	maxAlone = 2 * time.Minute
 )
 
 // benchCmd measures a system of its own, which goes when it is over.
@@ -29,6 +31,7 @@ type benchCmd struct {
 	stackFlags  `embed:""`
 	Bin         string        `help:"Folder of the services' binaries; by default orderctl's own." type:"path"`
 	InFlight    []int         `help:"Closed loops: how many orders are in flight at once, 1 to 4096 each." default:"64,256,1024"`
+	SagaAlone   []int         `help:"Closed loops as --in-flight, while notification and analytics, which no saga waits for, stand still." placeholder:"N,..."`
 	Rate        []float64     `help:"Open loops: how many orders a second are due, up to 20000 each." default:"20,300"`
 	Accept      []int         `help:"Accepting alone, without waiting for the ends: over how many connections, 1 to 4096 each." placeholder:"N,..."`
 	Rivals      []string      `help:"What to hold it against, on the same servers of --stack=native: orchestrator, subscriber, forwarder, or all." placeholder:"RIVAL,..."`
@@ -66,6 +69,7 @@ func (b benchCmd) loads() (loads, rival []bench.Load, err error) {
 	}
 	closed := func(n int) bench.Load { return bench.Load{InFlight: n} }
 	loads, rival = numbers("in-flight", b.InFlight, closed), numbers("rival-in-flight", b.RivalFlight, closed)
+	loads = append(loads, numbers("saga-alone", b.SagaAlone, func(n int) bench.Load { return bench.Load{InFlight: n, SagaAlone: true} })...)
 	loads = append(loads, numbers("accept", b.Accept, func(n int) bench.Load { return bench.Load{Accept: n} })...)
 	for _, r := range b.Rate {
 		if r == 0 {
@@ -77,7 +81,7 @@ func (b benchCmd) loads() (loads, rival []bench.Load, err error) {
 		loads, rival = append(loads, bench.Load{Rate: r}), append(rival, bench.Load{Rate: r})
 	}
 	if len(loads)+len(b.Rivals) == 0 || len(loads) > maxLoads {
-		errs = append(errs, fmt.Errorf("--in-flight, --accept and --rate are %d loads, must be from 1 to %d", len(loads), maxLoads))
+		errs = append(errs, fmt.Errorf("--in-flight, --saga-alone, --accept and --rate are %d loads, must be from 1 to %d", len(loads), maxLoads))
 	}
 	if len(rival) > maxLoads {
 		errs = append(errs, fmt.Errorf("--rival-in-flight and --rate are %d loads, must be at most %d", len(rival), maxLoads))
@@ -90,6 +94,10 @@ func (b benchCmd) loads() (loads, rival []bench.Load, err error) {
 	}
 	if b.BreakIn < 0 || b.BreakIn > maxWindow {
 		errs = append(errs, fmt.Errorf("--break-in is %s, must be from 0s to %s", b.BreakIn, maxWindow))
+	}
+	if slices.ContainsFunc(loads, func(l bench.Load) bool { return l.SagaAlone }) && b.Warmup+b.Duration > maxAlone {
+		errs = append(errs, fmt.Errorf("--warmup and --duration are %s together, must be at most %s with --saga-alone: who stands still catches up afterwards",
+			b.Warmup+b.Duration, maxAlone))
 	}
 	return loads, rival, errors.Join(errs...)
 }

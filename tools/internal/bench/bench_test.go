@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/orderflow/orderflow/pkg/deadletter"
+	"github.com/orderflow/orderflow/tools/client"
 	"github.com/orderflow/orderflow/tools/internal/terminal"
 )
 
@@ -161,11 +163,12 @@ func sample() Report {
 // withRivals is the sample with an accepting load, and with every rival.
 func withRivals() Report {
 	r := sample()
-	accept, closed, open := *r.Runs[0].Figures, *r.Runs[1].Figures, *r.Runs[2].Figures
+	accept, alone, closed, open := *r.Runs[0].Figures, *r.Runs[0].Figures, *r.Runs[1].Figures, *r.Runs[2].Figures
+	alone.PerSecond, alone.CPUMillis = 1500, 0.3
 	accept.PerSecond, closed.PerSecond, closed.CPUMillis = 7500, 500, 3.5
 	closed.Errors, closed.FirstError, closed.Components = 0, "", []Component{{"driver", 0.5, 20}, {"inventory", 1, 30}, {"postgres", 2, 200}}
 	open.Components, open.Books = closed.Components, []string{"parcels: 90"}
-	r.Runs = append(r.Runs, Result{Load: Load{Accept: 256}, Figures: &accept},
+	r.Runs = append(r.Runs, Result{Load: Load{InFlight: 256, SagaAlone: true}, Figures: &alone}, Result{Load: Load{Accept: 256}, Figures: &accept},
 		Result{Of: RivalOrchestrator, Load: Load{InFlight: 16}, Figures: &closed}, Result{Of: RivalOrchestrator, Load: Load{Rate: 20}, Figures: &open})
 	r.Ratios = ratios(r.Runs)
 	used := map[string]float64{"kafka-1": 2, "driver": 10.25}
@@ -187,13 +190,29 @@ func TestRatiosAreAgainstTheRivalsBest(t *testing.T) {
 	second.PerSecond = 250
 	r.Runs = append(r.Runs, Result{Of: RivalOrchestrator, Load: Load{InFlight: 256}, Figures: &second}, Result{Of: RivalOrchestrator, Load: Load{InFlight: 4}})
 	got := ratios(r.Runs)
-	require.Len(t, got, 3, "closed and accepting loads of ours")
+	require.Len(t, got, 4, "closed and accepting loads of ours")
 	require.Equal(t, "whole saga at 64 in flight / orchestrator at its best (16 in flight)", got[0].What)
 	require.Equal(t, 2.0, got[0].Times)
 	require.Equal(t, 3.5, got[0].TheirsCPU)
-	require.Equal(t, "accepting alone over 256 connections / orchestrator at its best (16 in flight)", got[2].What)
-	require.Equal(t, 15.0, got[2].Times)
+	require.Equal(t, "saga alone at 256 in flight / orchestrator at its best (16 in flight)", got[2].What)
+	require.Equal(t, 3.0, got[2].Times)
+	require.Equal(t, 0.3, got[2].OursCPU)
+	require.Equal(t, "accepting alone over 256 connections / orchestrator at its best (16 in flight)", got[3].What)
+	require.Equal(t, 15.0, got[3].Times)
 	require.Empty(t, ratios(sample().Runs), "nobody to be held against")
+}
+
+func TestGroupsOfWhoStandsStillAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	all := client.Groups()
+	require.Equal(t, all, groupsBut(all, nil))
+	going := groupsBut(all, listeners)
+	require.Contains(t, going, "payment")
+	require.Contains(t, going, deadletter.IndexGroup("payment"))
+	require.Len(t, all, len(going)+2*len(listeners))
+	for group := range going {
+		require.NotRegexp(t, "^(notification|analytics)", group)
+	}
 }
 
 func TestACellHasSoManyMessagesThatItTakesItsTime(t *testing.T) {

@@ -40,9 +40,8 @@ type shop struct {
 	orders *orderapi.ClientWithResponses
 	// ends are of the orders that were accepted; nil for a system that answers with the end.
 	ends *tracker
-	// alone has everything that an order needs only later stand still until resume is called, also after an error; nil
-	// where there is nothing.
-	alone func() (resume func() error, err error)
+	// still calls during while these services stand still. They go on afterwards, whatever failed.
+	still func(services []string, during func() error) error
 	seed  uint64
 	skus  []string
 	// placed numbers the orders of all loads.
@@ -264,7 +263,7 @@ func (s *shop) closed(ctx context.Context, t *tally, n int) {
 // all orders have ended. While they are placed, nothing else is done with them.
 func (s *shop) accept(ctx context.Context, t *tally, n int) error {
 	t.accepting = true
-	if err := s.undisturbed(func() { s.closed(ctx, t, n) }); err != nil {
+	if err := s.still(allBut("order"), func() error { s.closed(ctx, t, n); return nil }); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
@@ -273,19 +272,6 @@ func (s *shop) accept(ctx context.Context, t *tally, n int) error {
 		s.await(ctx, t, order, acceptTimeout)
 	}
 	return nil
-}
-
-// undisturbed calls place while everything stands still that orders need later.
-func (s *shop) undisturbed(place func()) error {
-	if s.alone == nil {
-		place()
-		return nil
-	}
-	resume, err := s.alone()
-	if err == nil {
-		place()
-	}
-	return errors.Join(err, resume())
 }
 
 // open places orders at fixed instants until the window is over, and returns when all have ended.

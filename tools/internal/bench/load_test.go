@@ -189,9 +189,11 @@ func TestAcceptingDoesNotWaitForEnds(t *testing.T) {
 		})
 		start := time.Now().Add(-time.Millisecond) // so that no answer falls on the window's edge
 		run := &tally{from: start.Add(time.Second), to: start.Add(3 * time.Second)}
-		s.alone = func() (func() error, error) {
+		s.still = func(services []string, during func() error) error {
+			assert.Equal(t, []string{"inventory", "payment", "shipping", "notification", "analytics"}, services)
 			still.Store(true)
-			return func() error { still.Store(false); return nil }, nil
+			defer still.Store(false)
+			return during()
 		}
 		require.NoError(t, s.accept(t.Context(), run, 4))
 		require.False(t, still.Load(), "what stood still goes on")
@@ -214,6 +216,7 @@ func TestAcceptingIsBounded(t *testing.T) {
 			return s.taken(number(r), time.Second), nil
 		})
 		start := time.Now().Add(-time.Microsecond)
+		s.still = func(_ []string, during func() error) error { return during() }
 		run := &tally{from: start.Add(time.Second), to: start.Add(time.Hour)}
 		require.NoError(t, s.accept(t.Context(), run, 10))
 		require.Empty(t, run.wrong())

@@ -55,7 +55,7 @@ func measureOrchestrator(ctx context.Context, cfg Config, s servers, report *Rep
 	confirmed, cancelled := 0, 0
 	subject := &subject{
 		name: RivalOrchestrator, shop: shop, meter: meter, died: r.died,
-		quiet: func(context.Context) error { return nil }, // an answer is the end
+		quiet: func(context.Context, []string) error { return nil }, // an answer is the end
 		books: func(ctx context.Context, t *tally) (says, wrong []string, err error) {
 			confirmed, cancelled = confirmed+t.confirmed, cancelled+t.cancelled
 			return orchestrator.Audit(ctx, r.databases, confirmed, cancelled)

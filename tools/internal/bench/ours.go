@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
+	"github.com/orderflow/orderflow/pkg/deadletter"
 	"github.com/orderflow/orderflow/pkg/kafka"
 	"github.com/orderflow/orderflow/tools/books"
 	"github.com/orderflow/orderflow/tools/client"
@@ -71,7 +73,7 @@ func measureOurs(ctx context.Context, cfg Config, running *stack.Stack, report *
 	if shop.skus, err = o.restock(ctx); err != nil {
 		return err
 	}
-	shop.alone = o.alone
+	shop.still = o.still
 	subject := &subject{shop: shop, meter: meter, quiet: o.quiet, books: o.books, died: o.died}
 	if err := subject.breakIn(ctx, cfg); err != nil {
 		return err
@@ -79,27 +81,24 @@ func measureOurs(ctx context.Context, cfg Config, running *stack.Stack, report *
 	return subject.measure(ctx, cfg, cfg.Loads, report)
 }
 
-// alone has every service but the one that accepts orders stand still until resume is called, which is to be called also
-// after an error.
-func (o *ours) alone() (resume func() error, err error) {
-	var held []func() error
-	resume = func() (err error) {
-		for _, goOn := range held {
-			err = errors.Join(err, goOn())
-		}
+// listeners are the services that no saga waits for.
+var listeners = []string{"notification", "analytics"}
+
+// allBut are the other services.
+func allBut(service string) []string {
+	return slices.DeleteFunc(client.Services(), func(s string) bool { return s == service })
+}
+
+// still is the shop's.
+func (o *ours) still(services []string, during func() error) error {
+	if len(services) == 0 {
+		return during()
+	}
+	resume, err := o.stack.Suspend(services[0])
+	if err != nil {
 		return err
 	}
-	for _, service := range client.Services() {
-		if service == "order" {
-			continue
-		}
-		goOn, err := o.stack.Suspend(service)
-		if err != nil {
-			return resume, err
-		}
-		held = append(held, goOn)
-	}
-	return resume, nil
+	return errors.Join(o.still(services[1:], during), resume())
 }
 
 // restock takes in more of every product than there can be orders, and returns the products.
@@ -118,12 +117,23 @@ func (o *ours) restock(ctx context.Context) (skus []string, err error) {
 	return skus, nil
 }
 
-// quiet waits until no consumer group is behind.
-func (o *ours) quiet(ctx context.Context) error {
+// groupsBut leaves the groups of services out.
+func groupsBut(groups map[string][]string, services []string) map[string][]string {
+	others := maps.Clone(groups)
+	for _, service := range services {
+		delete(others, service)
+		delete(others, deadletter.IndexGroup(service))
+	}
+	return others
+}
+
+// quiet waits until no consumer group is behind but those of services that stand still.
+func (o *ours) quiet(ctx context.Context, still []string) error {
 	ctx, cancel := context.WithTimeout(ctx, quietTimeout)
 	defer cancel()
+	groups := groupsBut(o.cfg.Groups, still)
 	for {
-		lags, err := o.admin.Lag(ctx, o.cfg.Groups)
+		lags, err := o.admin.Lag(ctx, groups)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -33,6 +34,8 @@ type series struct {
 // gives the same bytes.
 func (r Report) SVG() string {
 	allClosed, _, allOpen, _ := r.split()
+	// They are of another system, so no line goes through them.
+	allClosed = slices.DeleteFunc(allClosed, func(r Result) bool { return r.Load.SagaAlone })
 	var panels []panel
 	for _, of := range []string{"", RivalOrchestrator} {
 		closed, open, who := only(allClosed, of), only(allOpen, of), ""

@@ -29,13 +29,17 @@ type Report struct {
 // Load is what is put on the system: so many orders in flight, so many a second, or as many as are accepted over so many
 // connections, whichever is not zero.
 type Load struct {
-	InFlight int     `json:"in_flight,omitempty"`
-	Rate     float64 `json:"rate_per_s,omitempty"`
-	Accept   int     `json:"accept_connections,omitempty"`
+	InFlight int `json:"in_flight,omitempty"`
+	// SagaAlone says that the services that no saga waits for stand still while InFlight orders are under way.
+	SagaAlone bool    `json:"saga_alone,omitempty"`
+	Rate      float64 `json:"rate_per_s,omitempty"`
+	Accept    int     `json:"accept_connections,omitempty"`
 }
 
 func (l Load) String() string {
 	switch {
+	case l.SagaAlone:
+		return "saga alone " + l.amount()
 	case l.InFlight > 0:
 		return l.amount() + " in flight"
 	case l.Accept > 0:
@@ -74,7 +78,12 @@ type Result struct {
 func (r Result) title() string { return strings.TrimSpace(r.Of + " " + r.Load.String()) }
 
 // row is the title without what the number is of.
-func (r Result) row() string { return strings.TrimSpace(r.Of + " " + r.Load.amount()) }
+func (r Result) row() string {
+	if r.Load.SagaAlone {
+		return r.title()
+	}
+	return strings.TrimSpace(r.Of + " " + r.Load.amount())
+}
 
 // Figures are of a load after which the books balanced.
 type Figures struct {

@@ -130,7 +130,10 @@ func ratios(runs []Result) []Ratio {
 			continue
 		}
 		what := "whole saga at " + r.Load.String()
-		if r.Load.Accept > 0 {
+		switch {
+		case r.Load.SagaAlone:
+			what = "saga alone at " + r.Load.amount() + " in flight"
+		case r.Load.Accept > 0:
 			what = "accepting alone over " + r.Load.amount() + " connections"
 		}
 		all = append(all, Ratio{

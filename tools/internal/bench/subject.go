@@ -20,8 +20,8 @@ type subject struct {
 	name  string
 	shop  *shop
 	meter *meter
-	// quiet returns when nothing is under way.
-	quiet func(ctx context.Context) error
+	// quiet returns when nothing is under way, but for what waits for services that stand still.
+	quiet func(ctx context.Context, still []string) error
 	// books holds everything against what has become of the orders so far, t's of the last load.
 	books func(ctx context.Context, t *tally) (says, wrong []string, err error)
 	// died names what went down by itself.
@@ -62,40 +62,33 @@ func (s *subject) breakIn(ctx context.Context, cfg Config) error {
 // run puts one load on the subject.
 func (s *subject) run(ctx context.Context, cfg Config, l Load) (Result, error) {
 	r := Result{Of: s.name, Load: l}
-	if err := s.quiet(ctx); err != nil {
+	if err := s.quiet(ctx, nil); err != nil {
 		return r, err
 	}
 	warmup, window := l.bounds(cfg)
 	cfg.Progress("%s: %s of warm-up and %s", r.title(), warmup, window)
 	runtime.GC() // what the last audit read
-	before, err := s.meter.read(ctx)
-	if err != nil {
-		return r, err
+	t, u := &tally{}, use{}
+	put := func(still []string) (err error) {
+		u, err = s.put(ctx, l, t, warmup, window, still)
+		return err
 	}
-	peaks := s.meter.watch()
-	start := time.Now()
-	t := &tally{from: start.Add(warmup), to: start.Add(warmup + window)}
-	switch {
-	case l.InFlight > 0:
-		s.shop.closed(ctx, t, l.InFlight)
-	case l.Accept > 0:
-		if err := s.shop.accept(ctx, t, l.Accept); err != nil {
-			return r, err
+	var err error
+	if l.SagaAlone {
+		if err = s.shop.still(listeners, func() error { return put(listeners) }); err == nil {
+			cfg.Progress("%s: the others go on, and catch up", r.title())
+			err = s.quiet(ctx, nil)
 		}
-	default:
-		s.shop.open(ctx, t, start, l.Rate)
+	} else {
+		err = put(nil)
 	}
-	quiet := s.quiet(ctx)
-	settled := max(0, time.Since(t.to)) // every place may have been empty before
-	memory, err := peaks()
-	after, failed := s.meter.read(ctx)
 	died := s.died()
 	if ctx.Err() != nil {
 		return r, ctx.Err()
 	}
 	r.Wrong = append(t.wrong(), died...)
 	// A process that died is why nothing can be read of it.
-	if err := errors.Join(quiet, err, failed); err != nil && len(died) == 0 {
+	if err != nil && len(died) == 0 {
 		return r, err
 	}
 	cfg.Progress("%s: %d orders; reading the books", r.title(), t.confirmed+t.cancelled)
@@ -104,10 +97,43 @@ func (s *subject) run(ctx context.Context, cfg Config, l Load) (Result, error) {
 		return r, err
 	}
 	if r.Wrong = append(r.Wrong, wrong...); len(r.Wrong) == 0 {
-		r.Figures = figures(t, before, after, memory)
-		r.Figures.SettleSeconds, r.Figures.Books = settled.Seconds(), said
+		r.Figures = figures(t, u.before, u.after, u.memory)
+		r.Figures.SettleSeconds, r.Figures.Books = u.settled.Seconds(), said
 	}
 	return r, nil
+}
+
+// use is what a load used, from quiet to quiet.
+type use struct {
+	before, after reading
+	memory        map[string]int64
+	// settled is how long it took after the window.
+	settled time.Duration
+}
+
+// put places the orders of a load and counts until all have ended and nothing is under way, while some services stand still.
+func (s *subject) put(ctx context.Context, l Load, t *tally, warmup, window time.Duration, still []string) (u use, err error) {
+	if u.before, err = s.meter.read(ctx); err != nil {
+		return u, err
+	}
+	peaks := s.meter.watch()
+	start := time.Now()
+	t.from, t.to = start.Add(warmup), start.Add(warmup+window)
+	switch {
+	case l.InFlight > 0:
+		s.shop.closed(ctx, t, l.InFlight)
+	case l.Accept > 0:
+		err = s.shop.accept(ctx, t, l.Accept)
+	default:
+		s.shop.open(ctx, t, start, l.Rate)
+	}
+	quiet := s.quiet(ctx, still)
+	u.settled = max(0, time.Since(t.to)) // every place may have been empty before
+	memory, failed := peaks()
+	u.memory = memory
+	after, unread := s.meter.read(ctx)
+	u.after = after
+	return u, errors.Join(err, quiet, failed, unread)
 }
 
 // figures divides what a load used by its orders.
