@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/orderflow/orderflow/pkg/fault"
 )
@@ -21,7 +22,11 @@ type DB struct {
 // Close waits for queries under way and closes all connections.
 func (db *DB) Close() error {
 	if db.read == db.write {
-		return db.write.Close()
+		err := db.write.Close()
+		if errors.Is(err, net.ErrClosed) {
+			return nil // silence was faster
+		}
+		return err
 	}
 	return errors.Join(db.read.Close(), db.write.Close())
 }

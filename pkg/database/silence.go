@@ -42,18 +42,33 @@ func (s *silence) over(dial pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
-// listening is a connection that reads only when it waits for an answer, as pgx's do.
+// listening is a connection that reads when it waits for an answer, as pgx's do. Where a write took long, pgx read beside it,
+// and that read may go on while nothing is asked: then the connection is closed after the same time, and is replaced when it
+// is wanted.
 type listening struct {
 	net.Conn
 	silence *silence
 	timer   *time.Timer
+	reading atomic.Bool
 }
 
 // Read implements net.Conn.
 func (l *listening) Read(p []byte) (int, error) {
+	l.reading.Store(true)
 	l.timer.Reset(l.silence.limit)
-	defer l.timer.Stop()
+	defer func() {
+		l.reading.Store(false)
+		l.timer.Stop()
+	}()
 	return l.Conn.Read(p)
+}
+
+// Write implements net.Conn. What is asked now has its own time, also from a read that began before.
+func (l *listening) Write(p []byte) (int, error) {
+	if l.reading.Load() {
+		l.timer.Reset(l.silence.limit)
+	}
+	return l.Conn.Write(p)
 }
 
 func (l *listening) lapse() {

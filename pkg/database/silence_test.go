@@ -161,3 +161,16 @@ func TestMigrationMayTakeLong(t *testing.T) {
 		require.NoError(t, db.Migrate(t.Context(), "slow", fstest.MapFS{"0001_slow.sql": {Data: []byte("-- +goose Up\nSELECT pg_sleep(1);\n")}}))
 	})
 }
+
+// A connection of the pool that was given up is no reason to complain when the database is closed.
+func TestCloseAfterAConnectionWasGivenUp(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, url string) {
+		db, err := database.Open(t.Context(), url)
+		require.NoError(t, err)
+		if db.Dialect() == database.Postgres {
+			require.NoError(t, db.CutOne(t.Context()))
+		}
+		require.NoError(t, db.Close())
+	})
+}
