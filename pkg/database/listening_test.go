@@ -27,7 +27,7 @@ func TestSilenceCountsFromTheQuestion(t *testing.T) {
 			ended <- time.Since(start)
 		}()
 		go func() { _, _ = theirs.Read(make([]byte, 10)) }()
-		time.Sleep(50 * time.Second)
+		<-time.After(50 * time.Second)
 		_, err = conn.Write([]byte("question"))
 		require.NoError(t, err)
 		require.Equal(t, 110*time.Second, <-ended)
