@@ -57,12 +57,23 @@ func MarkLater(ctx context.Context, tx *database.Tx, consumer string, at time.Ti
 	return fresh, nil
 }
 
+// among is true for the marks that pairs names.
+const among = `(consumer, message_id) IN (SELECT consumer, message_id FROM asked)`
+
+// pairs is the beginning of a statement about a consumer's marks of these ids. They are pairs because for one consumer and a
+// list of ids PostgreSQL makes a plan while the table is small, and keeps it for a while as that grows, which reads all that
+// the consumer has ever marked. By pairs each is looked up by itself.
+func pairs(d database.Dialect, consumer string, ids []string) (with string, args []any) {
+	values, args := d.Columns(database.Texts(slices.Repeat([]string{consumer}, len(ids))), database.Texts(ids))
+	return `WITH asked (consumer, message_id) AS (` + values + `) `, args
+}
+
 // Unmark takes back what Mark wrote in the same transaction, and nothing else may be given to it: the effects of these
 // messages were undone, the transaction goes on.
 func Unmark(ctx context.Context, tx *database.Tx, consumer string, ids ...string) error {
-	for chunk := range slices.Chunk(ids, database.MaxRows) {
-		_, err := tx.ExecContext(ctx, `DELETE FROM inbox WHERE consumer = $1 AND message_id IN (`+database.List(2, len(chunk))+`)`,
-			database.Args([]any{consumer}, chunk...)...)
+	for chunk := range slices.Chunk(ids, tx.Dialect().Batch()) {
+		asked, args := pairs(tx.Dialect(), consumer, chunk)
+		_, err := tx.ExecContext(ctx, asked+`DELETE FROM inbox WHERE `+among, args...)
 		if err != nil {
 			return fmt.Errorf("take marks back from inbox of %s: %w", consumer, database.Classify(err))
 		}
@@ -76,11 +87,8 @@ func Unmark(ctx context.Context, tx *database.Tx, consumer string, ids ...string
 func Seen(ctx context.Context, db *database.DB, consumer string, ids ...string) (map[string]bool, error) {
 	seen := make(map[string]bool, len(ids))
 	for chunk := range slices.Chunk(ids, db.Dialect().Batch()) {
-		asked, args := db.Dialect().Columns(database.Texts(chunk))
-		// Each id is looked up by itself. For a list of ids PostgreSQL makes a plan while the table is small, and keeps it for a
-		// while as that grows, which reads all that the consumer has ever marked.
-		rows, err := db.QueryContext(ctx, fmt.Sprintf(`WITH asked (id) AS (%s) SELECT id FROM asked
-			WHERE (SELECT 1 FROM inbox WHERE consumer = $%d AND message_id = asked.id) = 1`, asked, len(args)+1), append(args, consumer)...)
+		asked, args := pairs(db.Dialect(), consumer, chunk)
+		rows, err := db.QueryContext(ctx, asked+`SELECT message_id FROM inbox WHERE `+among, args...)
 		if err == nil {
 			err = collect(rows, seen)
 		}

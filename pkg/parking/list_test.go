@@ -1,6 +1,7 @@
 package parking_test
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -177,5 +178,31 @@ func TestCostDoesNotGrowWithWhatIsParked(t *testing.T) {
 		look(1)
 		park(100, 5_000)
 		require.LessOrEqual(t, look(2), int64(4))
+	})
+}
+
+// A message that is blocked at the moment at which it is let go is gone afterwards: its key would wait for ever.
+func TestRemovedWhileItIsBlocked(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db *database.DB) {
+		if db.Dialect() == database.SQLite {
+			return // one writes after the other
+		}
+		s := newStore(db)
+		require.NoError(t, s.Park(t.Context(), parked(0, 1, "a", "v")))
+		removed := make(chan error, 1)
+		require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			_, err := tx.ExecContext(ctx, "UPDATE parked SET blocked_at = parked_at")
+			require.NoError(t, err)
+			go func() { removed <- s.Remove(t.Context(), "t", 0, 1) }()
+			require.Eventually(t, func() bool { // it waits for this transaction
+				var waiting int
+				row := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+				return row.Scan(&waiting) == nil && waiting == 1
+			}, 10*time.Second, 10*time.Millisecond)
+			return nil
+		}))
+		require.NoError(t, <-removed)
+		require.Empty(t, first(t, s, 0, "a"))
 	})
 }
