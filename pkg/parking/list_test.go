@@ -153,7 +153,7 @@ func TestAKeyOfManyMessages(t *testing.T) {
 func TestCostDoesNotGrowWithWhatIsParked(t *testing.T) {
 	t.Parallel()
 	databasetest.Each(t, func(t *testing.T, url string) {
-		db := databasetest.OpenOne(t, url, map[string]fs.FS{"parked": parking.Migrations})
+		db := databasetest.Open(t, url, map[string]fs.FS{"parked": parking.Migrations}, database.MaxConns(1))
 		s := newStore(db)
 		park := func(from, n int64) {
 			all := make([]kafka.Parked, n)
@@ -163,15 +163,14 @@ func TestCostDoesNotGrowWithWhatIsParked(t *testing.T) {
 			require.NoError(t, s.Park(t.Context(), all...))
 		}
 		look := func(offset int64) (rows int64) {
-			before, _ := databasetest.RowsRead(t, db, "parked")
+			before := databasetest.RowsRead(t, db, "parked")
 			for _, waits := range []bool{true, false} {
 				waiting, err := s.Waiting(t.Context(), fmt.Sprint("key", offset), "none")
 				require.NoError(t, err)
 				require.Equal(t, waits, waiting[fmt.Sprint("key", offset)])
 				require.NoError(t, s.Remove(t.Context(), "t", 0, offset))
 			}
-			after, _ := databasetest.RowsRead(t, db, "parked")
-			return after - before
+			return databasetest.RowsRead(t, db, "parked") - before
 		}
 		park(1, 10)
 		databasetest.Analyze(t, db)

@@ -47,18 +47,7 @@ func kinds() map[string]func(testing.TB) string {
 }
 
 // Open opens the database until the test ends, and applies the migrations, by name.
-func Open(t testing.TB, url string, migrations map[string]fs.FS) *database.DB {
-	t.Helper()
-	return open(t, url, migrations)
-}
-
-// OpenOne is Open with one connection, for Analyze and RowsRead.
-func OpenOne(t testing.TB, url string, migrations map[string]fs.FS) *database.DB {
-	t.Helper()
-	return open(t, url, migrations, database.MaxConns(1))
-}
-
-func open(t testing.TB, url string, migrations map[string]fs.FS, opts ...database.Option) *database.DB {
+func Open(t testing.TB, url string, migrations map[string]fs.FS, opts ...database.Option) *database.DB {
 	t.Helper()
 	db, err := database.Open(t.Context(), url, opts...)
 	require.NoError(t, err)
@@ -99,16 +88,16 @@ func Analyze(t testing.TB, db *database.DB) {
 }
 
 // RowsRead returns how many rows of table what reads the database through db has looked at by an index so far. On
-// SQLite, which does not count, ok is false.
-func RowsRead(t testing.TB, db *database.DB, table string) (n int64, ok bool) {
+// SQLite, which does not count, it is 0.
+func RowsRead(t testing.TB, db *database.DB, table string) (n int64) {
 	t.Helper()
 	if db.Dialect() == database.SQLite {
-		return 0, false
+		return 0
 	}
-	// A connection tells the server now and then what it has done; db must have one alone.
+	// A connection tells the server now and then what it has done; db must have one alone (database.MaxConns).
 	_, err := db.ExecContext(t.Context(), "SELECT pg_stat_force_next_flush()")
 	require.NoError(t, err)
 	err = db.QueryRowContext(t.Context(), "SELECT COALESCE(SUM(idx_tup_read), 0) FROM pg_stat_user_indexes WHERE relname = $1", table).Scan(&n)
 	require.NoError(t, err)
-	return n, true
+	return n
 }
